@@ -80,7 +80,7 @@ def _layer_by_layer(exact: NormalForm, folded: NormalForm, pictures: Tensor) -> 
     before, after = dict(exact.named_modules()), dict(folded.named_modules())
     handles = []
     for name, layer in before.items():
-        if hasattr(layer, "input_quantizer") and hasattr(after.get(name), "input_quantizer"):
+        if _codes_inputs(layer) and _codes_inputs(after.get(name)):
             handles.append(layer.register_forward_pre_hook(record(name)))
             handles.append(
                 after[name].register_forward_pre_hook(replaced(name, cast(nn.Module, layer.input_quantizer)))
@@ -96,4 +96,9 @@ def _layer_by_layer(exact: NormalForm, folded: NormalForm, pictures: Tensor) -> 
 
 def _rounds(model: nn.Module) -> bool:
     """Return whether any activation is quantized."""
-    return any(not isinstance(getattr(m, "input_quantizer", Identity()), Identity) for m in model.modules())
+    return any(map(_codes_inputs, model.modules()))
+
+
+def _codes_inputs(layer: nn.Module | None) -> bool:
+    """Return whether a layer turns its inputs into codes. Float inputs may differ by rounding."""
+    return not isinstance(getattr(layer, "input_quantizer", Identity()), Identity)

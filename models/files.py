@@ -189,7 +189,11 @@ def _narrow(network: nn.Module, checkpoint: Checkpoint) -> Stored:
     if checkpoint.arch in registry.NETWORKS:
         return Stored(network)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.state_dict.items()}
-    stored = {name.removesuffix(".codes") + ".weight" * name.endswith(".codes"): shapes[name] for name in shapes}
+    own = network.state_dict().keys()  # a tensor of the code's own may be called codes, too
+    merged = {
+        name: f"{name.removesuffix('.codes')}.weight" for name in shapes if name.endswith(".codes") and name not in own
+    }
+    stored = {merged.get(name, name): shape for name, shape in shapes.items()}
     side = checkpoint.dataset.image_size
     try:
         with user_code.running(checkpoint.arch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from engine.errors import UserError
 
@@ -64,16 +64,6 @@ def codes_in_bf16(device: torch.device) -> bool:
     bf16 has no use for it.
     """
     return _in_force == "bf16" or (_in_force == "exact" and device.type == "cpu" and has_bf16(device))
-
-
-def in_fp32(conv: Any) -> bool:
-    """Return whether a convolution on a CPU stays in fp32 in a bf16 training.
-
-    That is a strided one in groups, see engine/training/onednn.py, and a depthwise one with a kernel above 3x3: oneDNN's
-    gradients of it are 1.2 to 3 times as slow in bf16 (torch 2.14, Zen 5).
-    """
-    depthwise = 1 < conv.groups == conv.in_channels
-    return conv.groups > 1 and (max(conv.stride) > 1 or (depthwise and max(conv.kernel_size) > 3))
 
 
 def in_force() -> Precision:

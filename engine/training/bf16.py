@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from engine.data.info import DataInfo
 from engine.errors import UserError, first_line, no_memory
-from engine.numerics import buffers, precision, random_state
+from engine.numerics import precision, random_state, trials
 from engine.system.messages import notice
+from engine.training import onednn
 
 PICTURES = 2
 """Of made-up ones; batch norm has no variance of one."""
@@ -46,7 +48,7 @@ def refusal(network: Any, picture: tuple[int, int, int], device: torch.device) -
     """
     x = torch.randn(PICTURES, *picture, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        with buffers.kept(network), random_state.kept():
+        with trials.kept(network), random_state.kept():
             if (fault := _fault(network, x, device, "bf16")) and not _fault(network, x, device, "fp32"):
                 return first_line(fault)
     finally:
@@ -69,7 +71,8 @@ def _step(network: nn.Module, x: Tensor, device: torch.device, how: precision.Pr
     was_training = network.training
     network.train()
     try:
-        with precision.training(how, device, codes=False):
+        watched = onednn.NoIdleTaps() if how == "bf16" and device.type == "cpu" else nullcontext()
+        with precision.training(how, device, codes=False), watched:
             leaves = [leaf for leaf in tree_leaves(network(x)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         total = sum((leaf.float().sum() for leaf in leaves), x.new_zeros(()))
         if total.requires_grad:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engine.numerics import precision
+from engine.numerics import onednn, precision
 from models.layers import qconv
 from models.layers.qconv import QConv
 
@@ -87,7 +87,7 @@ class Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (x, weight), conv = ctx.saved_tensors, ctx.conv
-        half = precision.has_bf16(x.device) and not precision.in_fp32(conv)
+        half = precision.has_bf16(x.device) and not onednn.in_fp32(conv, x.shape[2:])
         of_all, codes, of_filters = (
             value.to(torch.bfloat16 if half else torch.float32) for value in (*grads, x, weight)
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.numerics import precision
+from engine.numerics import onednn, precision
 from models.layers import columns, eight_bits, proven
 from models.layers.eight_bits import Codes, Layout
 
@@ -145,7 +145,7 @@ def _quick(small: bool) -> Iterator[None]:
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     """Convolve other tensors with the geometry of `conv`, without its bias."""
-    if not x.is_cuda and x.dtype == torch.bfloat16 and precision.in_fp32(conv):
+    if not x.is_cuda and x.dtype == torch.bfloat16 and onednn.in_fp32(conv, x.shape[2:]):
         return convolution(conv, x.float(), weight.float()).to(x.dtype)
     if columns.fits(conv, x):
         return columns.convolution(conv, x, weight)

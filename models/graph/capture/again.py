@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from engine.numerics import random_state
+from engine.numerics.trials import same
 from engine.system.messages import some
 from models.check import Misdeclared
 from models.graph.capture.form import capture
-from models.graph.capture.training import same
 from models.graph.normal import NormalForm
 
 _HINT = "hold what it draws in the state_dict: self.register_buffer(name, tensor)"

@@ -11,14 +11,14 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.numerics import buffers, random_state
+from engine.numerics import random_state, trials
 from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared
 from models.graph.capture import unheld
 from models.graph.capture.build import build
 from models.graph.capture.export import exported
 from models.graph.capture.measured import measure_sizes
-from models.graph.capture.training import compare, same
+from models.graph.capture.training import compare
 from models.graph.frozen_norm import as_norms
 from models.graph.normal import NormalForm, Size, pictures
 
@@ -42,7 +42,7 @@ def capture(model: nn.Module, picture: Size, arch: str, check: bool = True) -> N
 
     Raises:
         Misdeclared: exit 2 for a network that cannot be captured, answers differently each time, does not return
-            exactly one tensor, changes a buffer in evaluation, has a backward of its own, or uses a
+            exactly one tensor, changes a parameter or buffer in evaluation, has a backward of its own, or uses a
             parameter that it does not hold.
     """
     fit_to(model, picture)
@@ -56,16 +56,18 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     if not check:
         return _built(model, arch, x).eval()
     hint = f"let its code run on pictures of {'x'.join(map(str, picture))}, or give another --image_size"
-    with buffers.kept(model), as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
-        first, second = (_output(model(x.clone()), arch) for _ in range(2))
+    with trials.kept(model) as before:
+        with as_misdeclared(arch, hint):  # with gradients: without them, attention takes another path
+            first, second = (_output(model(x.clone()), arch) for _ in range(2))
+        _refuse_changes(model, before, arch)
     unheld.check(model, first, arch)
     first, second = first.detach(), second.detach()
-    if not same(first, second):
+    if not trials.same(first, second):
         raise Misdeclared(f"--arch {arch}: the network answers differently each time in evaluation", _RANDOM)
     form = _built(model, arch, x)
     form.eval()
     for own in [form(x.clone()).detach() for _ in range(2)]:  # the second run detects changes by the first
-        if same(first, own):
+        if trials.same(first, own):
             continue
         raise Misdeclared(
             f"--arch {arch}: the outputs of its captured graph differ by {(first - own).abs().max().item():.2g}",
@@ -76,12 +78,23 @@ def _capture(model: nn.Module, picture: Size, arch: str, check: bool) -> NormalF
     return form
 
 
+def _refuse_changes(model: nn.Module, before: dict[str, Tensor], arch: str) -> None:
+    """Refuse code that changes its parameters in evaluation: a graph would lose it without a difference in its answers."""
+    parameters = dict(model.named_parameters())
+    if found := [name for name in trials.changed(model, before) if name in parameters]:
+        raise Misdeclared(
+            f"--arch {arch}: evaluation changes its parameter{'s' * (len(found) > 1)} {some(found)}",
+            "compute with the limited weight without storing it, F.conv2d(x, limited(self.weight)), or by "
+            "torch.nn.utils.parametrize",
+        )
+
+
 def _say_what_mixes(model: nn.Module, together: Tensor, x: Tensor, arch: str) -> None:
     """Print to stderr that a picture's answer depends on the other pictures, such as by batch norms without statistics."""
     if len(together) != len(x):
         return
     try:
-        with buffers.kept(model):
+        with trials.kept(model):
             alone = _output(model(x[:1].clone()), arch).detach()
     except (Exception, SystemExit) as fault:  # its code may need two pictures, where its graph does not
         if no_memory(fault):
@@ -149,7 +162,7 @@ def answers(model: nn.Module, picture: Size, shape: tuple[int | None, ...] | Non
     x = _made_up(model, picture)
     try:
         fit_to(model, picture)
-        with buffers.kept(model), random_state.kept():
+        with trials.kept(model), random_state.kept():
             found = model.eval()(x)
     except (Exception, SystemExit) as fault:
         if no_memory(fault):

@@ -26,7 +26,7 @@ def inline(module: fx.GraphModule, arch: str) -> None:
         arch: the network's name in messages.
 
     Raises:
-        Misdeclared: exit 2 for autocast that is on, and for other calls with a body, such as torch.cond.
+        Misdeclared: exit 2 for autocast that is on, for torch.vmap, and for other calls with a body, such as torch.cond.
     """
     graph = module.graph
     while call := next((node for node in graph.nodes if node.target in (GRADIENTS, AUTOCAST)), None):
@@ -49,6 +49,11 @@ def inline(module: fx.GraphModule, arch: str) -> None:
             graph.erase_node(user)
         graph.erase_node(call)
         graph.erase_node(body)
+    if any(getattr(node.target, "__module__", "").startswith("torch._functorch") for node in graph.nodes):
+        raise Misdeclared(
+            f"--arch {arch}: its code calls torch.vmap or torch.func",
+            "compute on the whole batch, by calls that broadcast",
+        )
     if bodies := graph.find_nodes(op="get_attr"):
         user = next(iter(bodies[0].users))
         raise Misdeclared(

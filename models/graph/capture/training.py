@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from engine.errors import no_memory
-from engine.numerics import buffers, random_state
+from engine.numerics import random_state, trials
 from engine.system.messages import notice, some
 from models.check import Misdeclared, as_misdeclared, one_line
 from models.graph.normal import NormalForm
@@ -33,7 +33,7 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
     """Compare the two in training mode, and their gradients.
 
     A notice tells that their outputs differ in training mode, that evaluation leaves a module out, or that only the
-    network's own code changes a buffer. Gradients are compared in evaluation if the outputs differ in training.
+    network's own code changes a tensor. Gradients are compared in evaluation if the outputs differ in training.
 
     Raises:
         Misdeclared: exit 2 if a parameter's gradients differ.
@@ -51,11 +51,11 @@ def compare(model: nn.Module, form: NormalForm, x: Tensor, arch: str) -> None:
     gone = tuple(f"{name}." for name in form.captured.vanished)  # told below
     if still := [n for n in theirs.moved if n not in own.moved and not n.startswith(gone)] if theirs else []:
         notice(
-            f"{arch}: unchanged in training: {some(still)}; only its code of training changes them, and training uses the "
-            "code of evaluation"
+            f"{arch}: left out: what its code writes into {some(still)} only in training; training uses the code of "
+            "evaluation"
         )
     names, used = form.captured.vanished, set(form.parameters())  # functions may use parameters of vanished modules
-    if theirs is None or not same(theirs.output, own.output) or _draws(model, theirs, own, x, named):
+    if theirs is None or not trials.same(theirs.output, own.output) or _draws(model, theirs, own, x, named):
         extra = [name for name in names if theirs is not None and name in theirs.ran]
         alone = f": only training uses {some(extra)}" if extra else ""
         notice(
@@ -97,7 +97,7 @@ class Run(NamedTuple):
     """One run of a network: its first output tensor, and the gradient of each parameter, 0 for an unused one.
 
     There are no gradients if its backward raises an error, which `fault` names. If that of the user's network does, its own
-    training would fail, too. `moved` are the names of the buffers that the run changed, `ran` those of the modules that ran.
+    training would fail, too. `moved` are the names of the parameters and buffers that the run changed, `ran` those of the modules that ran.
     """
 
     output: Tensor
@@ -108,13 +108,13 @@ class Run(NamedTuple):
 
 
 def _run(network: nn.Module, x: Tensor, parameters: list[nn.Parameter], *, training: bool, seed: int = 0) -> Run:
-    """Run a network forward and backward from a fixed seed. Restore its buffers and eval mode."""
-    with buffers.kept(network) as before, random_state.kept(seed):
+    """Run a network forward and backward from a fixed seed. Restore its tensors and eval mode."""
+    with trials.kept(network) as before, random_state.kept(seed):
         network.train(training)
         try:
             with _watched(network) as ran:
                 output = next(leaf for leaf in tree_leaves(network(x.clone())) if isinstance(leaf, Tensor))
-            moved = [name for name, buffer in network.named_buffers() if not _stays(before.get(name), buffer)]
+            moved = trials.changed(network, before)
             try:
                 return Run(output.detach(), _gradients(output, parameters), moved, frozenset(ran))
             except Exception as fault:
@@ -148,12 +148,3 @@ def _gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     found = torch.autograd.grad(output, parameters, weights, allow_unused=True)
     # numbers that are not finite come from made-up pictures and count as 0
     return [torch.zeros(()) if g is None else g.cpu().nan_to_num(0.0, 0.0, 0.0) for g in found]
-
-
-def same(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
-    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-
-
-def _stays(before: Tensor | None, after: Tensor) -> bool:
-    return before is not None and before.dtype == after.dtype and same(before, after)

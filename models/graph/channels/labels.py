@@ -119,10 +119,17 @@ def splits(labels: Tensor, found: Any) -> bool:
 def along(labels: Tensor, axis: int) -> Tensor | None:
     """Return the labels along an axis, (size of the axis,), or None if they also change along another axis."""
     size = labels.shape[axis]
-    rows = compact(labels).movedim(axis, 0).flatten(1)
-    if not bool((rows == rows[:, :1]).all()):
+    found, mixed = at_places(labels, axis)
+    if bool(mixed.any()):
         return None
-    return rows[:, 0].expand(size) if len(rows) == 1 else rows[:, 0]
+    return found[:, 0].expand(size) if len(found) == 1 else found[:, 0]
+
+
+def at_places(labels: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return the labels at each place of an axis, and whether they change along another axis there; one row for all if equal."""
+    held = compact(labels).movedim(axis, 0)
+    found = held.reshape(len(held), -1)
+    return found, (found != found[:, :1]).any(1)
 
 
 def spread(labels: Tensor, shape: tuple[int, ...], axis: int = 1) -> Tensor:

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from models.graph.channels.labels import along, compact, pairs, spread
+from models.graph.channels.labels import at_places, compact, pairs, spread
 from models.graph.normal import NormalForm, stored
 
 
@@ -107,11 +107,16 @@ class Notes:
             self.fix(labels, f"used in two different ways: {name}")
 
     def read(self, x: Tensor, axis: int) -> Tensor | None:
-        """Return the channels that a layer reads along an axis. If other axes mix with it, fix them and return None."""
-        found = along(x, axis)
-        if found is None:
-            self.fix(x, f"mixed with other axes: {self.here}")
+        """Return the channels that a layer reads along an axis, 0 where other axes mix with it; None if they do at every place.
+
+        Channels that mix are fixed.
+        """
+        found, mixed = at_places(x, axis)
+        if bool(mixed.any()):
+            self.fix(found[mixed], f"mixed with other axes: {self.here}")
+        if bool(mixed.all()):
             return None
+        found = torch.where(mixed, 0, found[:, 0]).expand(x.shape[axis])
         if (found < 0).any():
             self.fix(found[found < 0], f"not 0 when masked, read by {self.here}")
         return found.abs()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint.description import Description
 from engine.errors import UserError
-from engine.numerics import buffers
+from engine.numerics import trials
 from models import files, forms
 from models.check import Misdeclared
 from models.graph.capture import again
@@ -129,7 +129,7 @@ class Regridded(Cached):
 
 def test_a_buffer_that_a_run_replaces_is_restored_whole() -> None:
     made = Regridded().eval()
-    with buffers.kept(made):
+    with trials.kept(made):
         before, answer = made.grid, made(torch.randn(2, *PICTURE))
         grid = made.grid
         assert grid.max() == 1

@@ -72,6 +72,18 @@ def strided(net: nn.Module, x: Tensor) -> Tensor:
     return x.as_strided((*x.shape[:2], 14, 14, 3, 3), (*x.stride(), rows, columns)).amax((-1, -2))
 
 
+def limited(net: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        net.part.weight.clamp_(-0.1, 0.1)
+    return net.part(x)
+
+
+def replaced(net: Any, x: Tensor) -> Tensor:
+    """Limit the norm of filters, as EEGNet does: a second run changes nothing more."""
+    net.part.weight.data = torch.renorm(net.part.weight.detach(), 2, 0, 0.1)
+    return net.part(x)
+
+
 def complex_numbers_changed_in_place(net: nn.Module, x: Tensor) -> Tensor:
     y = x * 1
     torch.view_as_complex(y.reshape(*y.shape[:3], -1, 2)).mul_(2)
@@ -174,6 +186,17 @@ class Counts(nn.Module):
         (lambda: in_a_list(nn.BatchNorm2d(6)), "does not hold, of shape (6,), (6,)", "nn.ModuleList"),
         (lambda: Bare(with_autocast(True), conv=nn.Conv2d(6, 6, 3)), "turns autocast on (File ", "--precision"),
         (lambda: Bare(branches), "calls cond, ", "torch.where"),
+        (lambda: Bare(lambda net, x: torch.vmap(lambda map: map * 2)(x)), "calls torch.vmap", "calls that broadcast"),
+        (
+            lambda: Bare(limited, part=nn.Conv2d(6, 6, 1)),
+            "evaluation changes its parameter part.weight",
+            "limited(self.weight)",
+        ),
+        (
+            lambda: Bare(replaced, part=nn.Conv2d(6, 6, 1)),
+            "evaluation changes its parameter part.weight",
+            "limited(self.weight)",
+        ),
         (lambda: Bare(reversed_gradient), "graph differ: stem.weight, stem.bias", "gradient hooks"),
         (lambda: Bare(strided), "on the order of numbers in memory: aten.as_strided (File ", "unfold"),
         (lambda: Bare(complex_numbers_changed_in_place), "in memory: aten.view_as_complex (File ", "channels last"),
@@ -203,6 +226,9 @@ class Counts(nn.Module):
         "norms",
         "autocast",
         "cond",
+        "vmap",
+        "limited",
+        "replaced",
         "hook",
         "strides",
         "complex",

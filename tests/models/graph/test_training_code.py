@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -79,10 +80,26 @@ def test_buffers_that_training_alone_changes_are_named(capsys: pytest.CaptureFix
     own = Bare(counts_in_training, norm=nn.BatchNorm2d(6), seen=torch.zeros(()), centre=torch.zeros(6))
     capture(own, (3, 16, 16), "net:Net")
     assert capsys.readouterr().err == (
-        "notice: net:Net: unchanged in training: seen, centre; only its code of training changes them, and training uses "
-        "the code of evaluation\n"
+        "notice: net:Net: left out: what its code writes into seen, centre only in training; training uses the code of "
+        "evaluation\n"
     )
     assert own.seen == 0
+
+
+def limits_in_training(net: Any, x: Tensor) -> Tensor:
+    if net.training:
+        net.part.weight.data.clamp_(-0.1, 0.1)
+    return net.part(x)
+
+
+def test_parameters_that_training_writes_into_are_named_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    own = Bare(limits_in_training, part=nn.Conv2d(6, 6, 1))
+    before = own.part.weight.detach().clone()
+    capture(own, (3, 16, 16), "net:Net")
+    said = capsys.readouterr().err
+    assert "left out: what its code writes into part.weight only in training" in said
+    assert "depends on the other pictures" not in said
+    assert torch.equal(own.part.weight, before)
 
 
 @pytest.mark.parametrize("name", ["code", "graph", "meta", "recompile", "print_readable"])
