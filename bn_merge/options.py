@@ -47,9 +47,8 @@ class Weights(Options):
             UserError: exit 3.
         """
         if self.bits and letter != str(VALUES[self.bits]):
-            raise UserError(
-                f"--W {self.bits}, but the weights of {path} are of kind {letter}", "leave --W out", BAD_CHECKPOINT
-            )
+            kind = f"{letter}-bit" if letter.isdigit() else f"of kind {letter}"
+            raise UserError(f"--W {self.bits}, but the weights of {path} are {kind}", "leave --W out", BAD_CHECKPOINT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,16 +162,18 @@ def read(path: Path) -> Contents:
 
 
 def looks_packed(path: Path) -> bool:
-    """Return whether a file is a packed file by its name or by its first bytes, which tell it from a checkpoint."""
-    if path.suffix == SUFFIX:
-        return True
+    """Return whether a file is a packed file by its header, which tells it from other safetensors; without one, by its name."""
     try:
         if not path.is_file():
-            return False
+            return path.suffix == SUFFIX
         with path.open("rb") as stream:
-            return stream.read(9)[8:] == b"{"  # behind the length of safetensors' header
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, MOST_WORDS))
     except OSError:
-        return False
+        return path.suffix == SUFFIX
+    if not header.startswith(b"{"):
+        return path.suffix == SUFFIX
+    return f'"{ENTRY}":'.encode() in header
 
 
 def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from deploy.options import Source
 from engine.cli import argtypes, command
 from engine.cli.flags import Parser, flag, part
+from engine.cli.naming import called
 from engine.cli.options import Command, Output
 from engine.errors import UserError
 
@@ -51,7 +53,9 @@ def body(options: Options) -> dict[str, Any]:
         return {"text": listing(held), **summary(held)}
     source = options.source.model
     if file.looks_packed(source) and options.output.save is None:
-        raise UserError(f"{source} is already packed", f"deploy.run runs it; deploy.pack --inspect {source} lists it")
+        name = shlex.quote(str(source))
+        hint = f"to list it: {called(f'deploy.pack --inspect {name}')}; to run it: {called(f'deploy.run --model {name} --evaluate')}"
+        raise UserError(f"{source} is already packed", hint)
     path = options.source.target(options.output, file.SUFFIX)
     made = options.source.packed(options.words)
     if path.exists():

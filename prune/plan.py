@@ -7,7 +7,7 @@ to the nearest legal one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, lcm
 
@@ -21,7 +21,7 @@ from prune.families import Family, families, rows, scores, stays
 from prune.options import Importance
 from prune.rounding import check, to_drop
 from prune.sparsity import by_weights
-from prune.widths import FEWEST, Need, Subject, candidates, settle
+from prune.widths import FEWEST, Need, Subject, candidates, has_smaller_width, settle
 
 ROUNDS = 3
 """Most times that the share is chosen among families whose code allows a smaller width."""
@@ -42,7 +42,7 @@ class PrunePlan:
         whole: families left whole because no multiple of `base` fits.
         limited: families that would have lost more than the limit allows.
         rounded: families that would have lost channels but whose nearest legal width is the present one.
-        stuck: families that would have lost channels but whose code allows no smaller width.
+        stuck: families whose code allows no smaller width: for any request, or none near the one that they would have had.
     """
 
     names: tuple[str, ...]
@@ -107,10 +107,12 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
         raise UserError(f"{bad[0]} has non-finite scores", "prune an earlier file", BAD_CHECKPOINT)
     full = [len(family.classes) for family in chosen]
     least = [size - to_drop(limit, size) for size in full]
-    counts, needs = _settled(network, chosen, worth, percent, base, least)
+    rigid = {n for n, family in enumerate(chosen) if not has_smaller_width(family)}
+    counts, needs = _settled(network, chosen, worth, percent, base, least, rigid)
     widths = tuple(sum(need.values()) for need in needs)
     nearest = [next(candidates(*each, base)) for each in zip(chosen, counts, least, strict=True)]
     states = [*map(_state, counts, least, full, widths, nearest, [base] * len(full))]
+    states = ["stuck" if n in rigid else state for n, state in enumerate(states)]
     named = {kind: tuple(f.name for f, state in zip(chosen, states, strict=True) if state == kind) for kind in STATES}
     left, many = stays(network.found, worth, importance), rows(network.found)
     more = sum(computed_channels(network.form).values()) + sum(many.get(cls, 1) - 1 for cls in left)
@@ -121,14 +123,19 @@ def plan(network: Subject, percent: float, base: int = 1, importance: Importance
 
 
 def _settled(
-    network: Subject, chosen: list[Family], worth: dict[int, float], percent: float, base: int, least: list[int]
-) -> tuple[list[int], list[Need]]:
+    network: Subject, chosen: list[Family], worth: dict[int, float], percent: float, base: int, least: list[int],
+    rigid: Collection[int],
+) -> tuple[list[int], list[Need]]:  # fmt: skip
     """Return the width of each family that the scores ask for, and the classes to keep of each of its kinds.
 
     A family whose code allows no smaller width has no channel that can be cut, so the share is chosen again among the others.
-    The toolkit's own code has no such widths: there, families without a legal width are held by each other.
+    Of the toolkit's own code, the steps of widths tell it: there, other families without a legal width are held by each other.
+
+    Args:
+        rigid: families without a smaller width.
     """
-    full, asked = [len(family.classes) for family in chosen], dict[int, int]()
+    full = [len(family.classes) for family in chosen]
+    asked = {n: full[n] for n in rigid}
     for _ in range(ROUNDS if is_users_code(network.arch) else 1):
         order = sorted((worth[cls], cls) for n, family in enumerate(chosen) if n not in asked for cls in family.classes)
         gone = {cls for _, cls in order[: to_drop(percent, len(order))]}

@@ -75,4 +75,7 @@ def alike(history: History) -> str:
     strengths = [stage.s for stage in history if isinstance(stage, (Train, Refine)) and stage.s]
     if not strengths:
         return "looks not sparsity-trained: its BN scales hardly differ; train with -sr first"
-    return f"has BN scales that hardly differ: --s {strengths[-1]:g} was too large; train with -sr and a smaller --s"
+    return (
+        f"has BN scales that hardly differ: training was short, or --s {strengths[-1]:g} too large; train with -sr for more "
+        "epochs, or with a smaller --s"
+    )

@@ -93,6 +93,11 @@ def candidates(family: Family, count: int, least: int, base: int) -> Iterator[in
     yield full
 
 
+def has_smaller_width(family: Family) -> bool:
+    """Return whether the steps of a family's widths leave it a smaller one."""
+    return family.step < len(family.classes)
+
+
 def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list[int]) -> tuple[list[Need], list[int]]:
     """Return the classes to keep of each family's kinds at these widths, and the tied families with illegal widths."""
     whole = [{kind: len(classes) for kind, classes in family.kinds.items()} for family in chosen]

@@ -36,7 +36,7 @@ class Options(Command):
         "old", type=argtypes.path, metavar="OLD",
         help="any file that the commands read, or a state_dict of your network",
     )  # fmt: skip
-    new: Path = flag("new", type=argtypes.output, metavar="NEW", help="the file to write")
+    new: Path = flag("new", type=argtypes.checkpoint, metavar="NEW", help="the file to write")
     dataset: str | None = flag(
         "--dataset", choices=[*datasets.BUILT_IN], help="data set of its training, if the file does not name it"
     )

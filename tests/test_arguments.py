@@ -85,7 +85,8 @@ CONTRADICTIONS = [
     *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
     *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
     *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth", "--resume run --save run/state.prev.pth"), *each("scripts.combinations", "--save a.pth"),
-    *each(TRAIN, "--save net.py"), *each("scripts.convert", "a.pth net.py"),
+    *each(TRAIN, "--save net.py", "--save a/b/", "--save net.safetensors", "--evaluate a.pth -sr", "--evaluate a.pth --save b.pth"),
+    *each("scripts.convert", "a.pth net.py", "a.pth b.onnx"),
 ]  # fmt: skip
 PATHS = [
     *((TRAIN, (flag, text)) for flag in ("--refine", "--from_scratch", "--evaluate", "--resume", "--save", "--run_dir", "--data") for text in ("", "a\nb")),
@@ -188,6 +189,11 @@ def test_there_are_enough_cases() -> None:
         (TRAIN, ("--resume", "run", "--save", "run/state.pth"), "run/state.pth is both input and output", "name another --save"),
         (TRAIN, ("--save", "net.py"), "argument --save: 'net.py' is a file of Python code", "name another file"),
         ("scripts.convert", ("a.pth", "net.py"), "argument NEW: 'net.py' is a file of Python code", "name another file"),
+        (TRAIN, ("--save", "a/b/"), "argument --save: 'a/b/' is a folder", "name a file in it"),
+        (TRAIN, ("--save", "net.safetensors"), "argument --save: 'net.safetensors' is the name of a packed file", "name the checkpoint net.pth"),
+        ("scripts.convert", ("a.pth", "b.onnx"), "argument NEW: 'b.onnx' is the name of a packed file", "name the checkpoint b.pth"),
+        (TRAIN, ("--evaluate", "a.pth", "-sr"), "--evaluate trains nothing, so -sr has no effect", "leave -sr out"),
+        (TRAIN, ("--evaluate", "a.pth", "--save", "b.pth"), "--evaluate trains nothing, so --save has no effect", "leave --save out"),
         ("scripts.combinations", ("--save", "a.pth"), "argument --save: 'a.pth' does not end in .md", "name the file F.md"),
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),

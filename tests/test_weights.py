@@ -187,7 +187,7 @@ def test_a_run_goes_on_with_the_same_weights_alone(command) -> None:
     assert command(*line).code == 0
     assert "already complete" in command(*line[:-2], "--precision", "fp32", "--resume").err
     written("own.pth", network(seed=1).state_dict())
-    refused(command(*line, "--resume"), 2, "source_sha256")
+    refused(command(*line, "--resume"), 2, "other contents of its input file: sha256 ")
 
 
 def test_a_report_says_that_nobody_has_judged_these_weights(command) -> None:

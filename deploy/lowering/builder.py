@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -156,6 +157,8 @@ class Builder:
 
 def refused(form: NormalForm, node: fx.Node, why: str) -> UserError:
     """Return the error for a node that cannot become an operation."""
+    if node.target is operator.getitem:  # of several values that one call gives
+        node = node.all_input_nodes[0]
     what = calls.packet(node)
     kind = what.__name__ if what is not None else str(node.target)
     if node.op == "call_module":

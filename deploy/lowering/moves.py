@@ -171,7 +171,7 @@ MOVES: dict[Any, Rule] = {
         (aten.flatten, aten.reshape, aten._unsafe_view, aten.reshape_as, aten.view_as, aten.unflatten, aten.squeeze, aten.unsqueeze), reshape
     ),
     aten.permute: permute, aten.transpose: transpose, aten.cat: concatenate,
-    aten.split: split, aten.split_with_sizes: split, aten.unbind: unbind,
+    aten.split: split, aten.unsafe_split: split, aten.split_with_sizes: split, aten.unbind: unbind,
     aten.slice: cut, aten.select: select, aten.pixel_shuffle: pixel_shuffle,
     aten.channel_shuffle: channel_shuffle, aten.stack: stack,
 }  # fmt: skip

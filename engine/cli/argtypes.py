@@ -49,6 +49,10 @@ def _shown(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
+PACKED = (".safetensors", ".onnx")
+"""Endings of files that deploy.pack and deploy.onnx write."""
+
+
 def path(text: str) -> Path:
     """Read a path, an argparse type; `~/` is the home folder. A path with a line break, or of a link in a circle, is refused.
 
@@ -74,6 +78,16 @@ def output(text: str) -> Path:
     found = path(text)
     if found.suffix == ".py":
         raise argparse.ArgumentTypeError(f"{text!r} is a file of Python code\nname another file")
+    if text.endswith(os.sep):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder\nname a file in it")
+    return found
+
+
+def checkpoint(text: str) -> Path:
+    """Read the path of a checkpoint to write, an argparse type. Commands take files with other endings for packed ones."""
+    found = output(text)
+    if found.suffix in PACKED:
+        raise argparse.ArgumentTypeError(f"{text!r} is the name of a packed file\nname the checkpoint {found.stem}.pth")
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import datasets
-from engine.cli.argtypes import channels, number, original, output, path, state
+from engine.cli.argtypes import channels, checkpoint, number, original, output, path, state
 from engine.cli.flags import Options, flag, part, without
 from engine.cli.machine import Machine, Printing
 from engine.cli.naming import refuse_input
@@ -174,7 +174,7 @@ class Works(Command):
 class Writes(Works):
     """A command that also writes a checkpoint."""
 
-    output: Output = part(Output)
+    output: Output = part(Output, save={"type": checkpoint})
 
 
 STATES = ("state.pth", "state.prev.pth")

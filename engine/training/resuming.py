@@ -100,8 +100,12 @@ def other_run(path: Path, differing: list[Difference], own: bool) -> UserError:
         start = f"torchrun --nproc-per-node={was} -m {line}" if was > 1 else called(line)
         text = f"{path} belongs to a run of {was} process{'es' if was > 1 else ''}, but this one has {now}"
         return UserError(text, f"{anew}, or start the same number: {start}")
+    if source := next((each for each in differing if each.name == "source_sha256"), None):  # others may follow from it
+        was, now = (str(value or "none")[:12] for value in (source.was, source.now))
+        text = f"{path} belongs to a run that began with other contents of its input file: sha256 {was} -> {now}"
+        return UserError(text, f"give the file that it began with, or {anew}")
     line = going_on(path.parent, None if own else path, differing) if path.name in STATES else ""
-    if not line or all(each.name in ("torch", "source_sha256") for each in differing):  # no flag can fix that
+    if not line or all(each.name == "torch" for each in differing):  # no flag can fix that
         return UserError(text, f"repeat the flags of that run, or {anew}")
     return UserError(text, f"{anew}, or continue with: {line}")
 

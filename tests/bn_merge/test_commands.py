@@ -277,9 +277,13 @@ def test_files_that_cannot_be_merged(refined: Command, make: Callable) -> None:
     ]
     for change, words in cases:
         assert_refused(refined(MERGE, "--model", damaged(change), "--cpu", "--save", "out.pth"), 3, words)
-    for w, path, kind in (("3", source, "b"), ("32", source, "b"), ("2", "models_save/nin_refine.pth", "32")):
+    for w, path, kind in (
+        ("3", source, "of kind b"),
+        ("32", source, "of kind b"),
+        ("2", "models_save/nin_refine.pth", "32-bit"),
+    ):
         result = refined(MERGE, "--model", path, "--W", w, "--cpu", "--save", "out.pth")
-        assert_refused(result, 3, f"--W {w}, but the weights of {path} are of kind {kind}")
+        assert_refused(result, 3, f"--W {w}, but the weights of {path} are {kind}")
     assert_refused(refined(COMPARE, source, "--cpu"), 3, f"{source} is not merged")
     assert Path("out.pth").read_bytes() == b"what was there before"
 

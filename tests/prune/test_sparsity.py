@@ -30,7 +30,11 @@ def test_the_cause_of_scales_that_are_alike_is_named(command: Callable[..., Simp
     del content["transforms"][0]["s"]
     archive.save(workplace / "plain.pth", content)
     for name, cause in (
-        ("strong.pth", "has BN scales that hardly differ: --s 1e+06 was too large; train with -sr and a smaller --s"),
+        (
+            "strong.pth",
+            "has BN scales that hardly differ: training was short, or --s 1e+06 too large; train with -sr for more epochs, or with "
+            "a smaller --s",
+        ),
         ("plain.pth", "looks not sparsity-trained: its BN scales hardly differ; train with -sr first"),
     ):
         done = command("prune.normal_regular", "--model", name, "--cpu", "--quiet")

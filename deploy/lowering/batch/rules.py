@@ -166,7 +166,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(RESHAPES, reshape),
     **dict.fromkeys(PERMUTES, permute),
     **dict.fromkeys((aten.select, aten.unbind), along(removes=True)),
-    **dict.fromkeys((aten.slice, aten.split, aten.split_with_sizes), along(removes=False)),
+    **dict.fromkeys((aten.slice, aten.split, aten.unsafe_split, aten.split_with_sizes), along(removes=False)),
     **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.linalg_vector_norm), reduce),
     **dict.fromkeys((aten.var, aten.std, aten.logsumexp, aten.cumsum), reduce),
     **dict.fromkeys((aten.flip, aten.roll), along_each),

@@ -19,7 +19,7 @@ aten = torch.ops.aten
 MOVES = frozenset({
     aten._unsafe_view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose, aten.t,
     aten.contiguous, aten.clone, aten.alias, aten.detach, aten.detach_, aten.to, aten._to_copy,
-    aten.split, aten.split_with_sizes, aten.unbind, aten.slice, aten.select,
+    aten.split, aten.unsafe_split, aten.split_with_sizes, aten.unbind, aten.slice, aten.select,
     aten.unsqueeze, aten.squeeze, aten.expand, aten.expand_as, aten.repeat, aten.cat, aten.stack,
     aten.roll, aten.flip, aten.pixel_shuffle, aten.pixel_unshuffle, aten.channel_shuffle, aten.view_as, aten.reshape_as,
 })  # fmt: skip
@@ -35,7 +35,7 @@ JOINS = frozenset({aten.cat, aten.stack, aten.expand_as, aten.view_as, aten.resh
 """The moves that take several values."""
 
 PARTS = frozenset({
-    aten._unsafe_view, aten.reshape, aten.unflatten, aten.split, aten.split_with_sizes,
+    aten._unsafe_view, aten.reshape, aten.unflatten, aten.split, aten.unsafe_split, aten.split_with_sizes,
     aten.unbind, aten.slice, aten.select, aten.index, aten.index_select,
 })  # fmt: skip
 """The moves that can split channels into parts."""

@@ -193,7 +193,7 @@ class Unknown:
 def _at_every_place(layer: Reader, x: Tensor) -> Tensor:
     """Return the constant of each input channel at all places of a layer, padding included; NaN if places differ."""
     axis = x.ndim - 1 if isinstance(layer, nn.Linear) else 1
-    rows = x.movedim(axis, 0).flatten(1)
+    rows = x.movedim(axis, 0).reshape(x.shape[axis], -1)
     low, high = rows.amin(1), rows.amax(1)
     same = high - low <= 1e-12 * high.abs()  # a mean of equal numbers is rounded
     if isinstance(layer, _ConvTransposeNd) or (isinstance(layer, _ConvNd) and _pads_zeros(layer)):

@@ -91,7 +91,7 @@ def test_it_explains_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 4), ("lr", 0.2), ("steps", [80]), ("stage", "refine"), ("source_sha256", "ab"), ("new", 1)],
+    [("epochs", 4), ("lr", 0.2), ("steps", [80]), ("stage", "refine"), ("new", 1)],
 )
 def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value: object, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
@@ -102,6 +102,17 @@ def test_the_state_of_a_run_with_other_flags_is_refused_by_name(name: str, value
     assert fault.value.code == USAGE
     was = FINGERPRINT.get(name)
     assert f"other settings: {name} {'none' if was is None else was} -> {value}" in str(fault.value)
+
+
+def test_the_state_of_a_run_from_another_input_file_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    """Other settings may follow from the file, and no flag mends them."""
+    folder = RunFolder(tmp_path)
+    archive.save(folder.state_path, {"identity": {**FINGERPRINT, "source_sha256": "a" * 64}, **STATE})
+    with pytest.raises(
+        UserError, match="other contents of its input file: sha256 aaaaaaaaaaaa -> bbbbbbbbbbbb"
+    ) as fault:
+        folder.state(folder.state_path, {**FINGERPRINT, "source_sha256": "b" * 64, "epochs": 4})
+    assert fault.value.hint == "give the file that it began with, or start afresh without --resume"
 
 
 def test_a_setting_that_is_gone_is_refused_by_name(tmp_path: Path) -> None:
