@@ -81,6 +81,21 @@ def test_layers_that_read_the_unfolded_inputs_agree_on_every_picture(kind: int |
     assert (exact(x) == expected).all()
 
 
+@torch.no_grad()
+def test_a_float_layer_behind_layers_with_codes_may_read_rounded_numbers() -> None:
+    """Its inputs are no codes: other roundings of the fold are no other codes."""
+    model = prepare(
+        form("nin", [8] * 8), QuantSpec(quantizer("b"), for_inputs("b")).at_ends(*ends(form("nin", [8] * 8)))
+    )
+    model.train()(pictures())
+    exact = model.double().eval()
+    folded = merge(exact)
+    folded.block7.conv.bias += 1e-9  # of sums that only the last layer reads as numbers
+    x = pictures().double()
+    found = proof._layer_by_layer(exact, folded, x)
+    assert found is not None
+
+
 class Strict:
     """A task for which the first comparison says that all pictures changed."""
 

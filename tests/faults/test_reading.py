@@ -76,6 +76,7 @@ def test_300_truncations_and_300_blocks_of_zeros(tmp_path: Path) -> None:
 FOREIGN = {
     "empty": (b"", "an empty file"),
     "text": (b"epoch 1: 80 %", "not a torch file"),
+    "safetensors": (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "a safetensors file by its content"),
     "html": (b"<!DOCTYPE html><title>404</title>", "looks like an HTML page"),
     "jpeg": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "looks like a picture"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git-LFS pointer"),

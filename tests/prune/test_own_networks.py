@@ -50,6 +50,65 @@ def net(classes=10):
 """
 
 
+CODEBOOK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.codes = nn.Parameter(torch.randn(12, 8))
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x):
+        return self.head((self.b(self.a(x)).mean((2, 3)) @ self.codes.T).softmax(1))
+
+def net(classes=10):
+    return Net(classes)
+"""
+
+
+def test_a_tensor_of_the_code_may_be_called_codes(workplace: Path, command: Command) -> None:
+    """Merged layers hold `codes` in place of a weight; a codebook is no merged layer."""
+    (workplace / "book.py").write_text(CODEBOOK)
+    assert command("prune.train", "-sr", "--arch", "book.py:net", *SMALL).code == 0
+    pruned = command("prune.normal_regular", "--percent", "0.5", "--arch", "book.py:net", "--cpu", "--quiet")
+    assert pruned.code == 0, pruned.err
+    refined = command("prune.train", "--refine", "--arch", "book.py:net", *SMALL)
+    assert refined.code == 0, refined.err
+
+
+VECTOR = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.code, self.film = nn.Parameter(torch.randn(4)), nn.Linear(4, 16)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        scale, shift = self.film(self.code).chunk(2)
+        return self.head((self.b(self.a(x)).mean((2, 3)) * scale + shift))
+
+def net(classes=10):
+    return Net(classes)
+"""
+
+
+def test_a_linear_layer_may_read_a_vector(workplace: Path, command: Command) -> None:
+    (workplace / "film.py").write_text(VECTOR)
+    trained = command("prune.train", "-sr", "--arch", "film.py:net", *SMALL)
+    assert trained.code == 0, trained.err
+    pruned = command("prune.normal_regular", "--percent", "0.3", "--arch", "film.py:net", "--cpu", "--quiet")
+    assert pruned.code == 0, pruned.err
+
+
 def test_a_size_written_into_the_code_is_named_before_sparse_training(workplace: Path, command: Command) -> None:
     (workplace / "fixed.py").write_text(FIXED)
     trained = command("prune.train", "-sr", "--s", "0.01", "--arch", "fixed.py:net", *SMALL)

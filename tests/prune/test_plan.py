@@ -95,6 +95,17 @@ def test_those_of_the_smallest_scale_go():
         assert planned(percent, 1, *scales) == [list(range(dropped, 7)), list(range(20)), list(range(13))]
 
 
+def test_layers_whose_groups_leave_no_smaller_width_do_not_count():
+    """At these widths, shuffles and groups fix five of eight layers; the share is of the channels of the others."""
+    found = own("nin_gc", (8, 8, 16, 16, 8, 32, 32, 16))
+    with_scales(found.form, 1)
+    chosen = planning.plan(found, 0.5)
+    assert chosen.stuck == tuple(f"block{n}.conv" for n in (3, 4, 5, 6, 7))
+    assert chosen.cuttable == 8 + 8 + 16
+    assert sum(chosen.widths) == sum(chosen.before) - len(chosen.dropped) < sum(chosen.before)
+    assert not chosen.raised
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("percent", [0.0, 0.2, 0.5, 0.9])
 def test_the_drop_rule_with_ties(seed, percent):

@@ -108,6 +108,7 @@ CALLED: dict[Any, list[Call]] = {
     aten.permute: [lambda s, x: x.permute(0, 2, 3, 1), lambda s, x: x.permute(0, -1, 1, 2), lambda s, x: x.permute(0, 1, 2, 3)],
     aten.transpose: [lambda s, x: x.transpose(1, -1), lambda s, x: x.transpose(3, 2)],
     aten.cat: [lambda s, x: torch.cat([x, -x, x], 1), lambda s, x: torch.cat([x, x.mean(-1, keepdim=True)], -1)],
+    aten.unsafe_split: [lambda s, x: torch.unsafe_split(x, 3, 1)[2]],
     aten.split: [lambda s, x: torch.chunk(x, 3, 1)[2], lambda s, x: x.chunk(2, -1)[0] * x.chunk(2, -1)[1], lambda s, x: torch.split(x, 3, 1)[2], lambda s, x: x.split(3, 2)[1]],
     aten.split_with_sizes: [lambda s, x: torch.split(x, [1, 5, 2], 1)[1], lambda s, x: x.split([3, 5], -2)[0]],
     aten.unbind: [lambda s, x: x.unbind(2)[3], lambda s, x: x.unbind(-1)[7]],

@@ -30,6 +30,22 @@ def reasons(found: Channels, tensor: str, axis: int = 0) -> set[str]:
     return {found.fixed[cls] for cls in classes(found, tensor, axis) if cls in found.fixed}
 
 
+def test_channels_that_mix_with_others_do_not_fix_the_rest() -> None:
+    """A layer reads pixels that were channels, which stay, and plain channels, which can be cut."""
+    torch.manual_seed(0)
+    made = Bare(
+        lambda net, x: net.next(torch.cat([nn.functional.pixel_shuffle(net.fine(x), 2), net.plain(x)], 1)),
+        fine=nn.Sequential(nn.Conv2d(6, 16, 1, 2), nn.BatchNorm2d(16)),
+        plain=nn.Sequential(nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8)),
+        next=nn.Conv2d(12, 6, 1),
+    )
+    form = capture(made.eval(), (3, 16, 16), "a test")
+    found = channels(form)
+    rows = {p.tensor: p.classes.tolist() for p in found.places if p.rows and p.axis == 0}
+    assert all(cls in found.fixed for cls in rows["fine.0.weight"])
+    assert not any(cls in found.fixed for cls in rows["plain.0.weight"])
+
+
 def test_a_plain_chain_has_one_class_for_each_channel() -> None:
     found = of(models.build("nin"))
     for number in range(1, 9):

@@ -135,6 +135,7 @@ CALLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "slice": lambda s, x: moved(x)[1:7:2, :, 3:].transpose(0, 1), "narrow": lambda s, x: moved(x).narrow(-1, 2, 3).transpose(0, 1),
     "chunk": lambda s, x: moved(x).chunk(3, 0)[2].transpose(0, 1), "split": lambda s, x: moved(x).split([1, 5, 2], 2)[1].transpose(0, 1),
     "split in equal parts": lambda s, x: moved(x).split(3, -1)[2].transpose(0, 1),
+    "split apart": lambda s, x: torch.unsafe_split(moved(x), 3, -1)[2].transpose(0, 1),
     "cat": lambda s, x: torch.cat([moved(x), -moved(x)], -1).transpose(0, 1), "cat in front": lambda s, x: torch.cat([moved(x), moved(x).abs()]).transpose(0, 1),
     "stack": lambda s, x: torch.stack([x, -x, 2 * x]).sum(0), "stack behind": lambda s, x: torch.stack([moved(x), -moved(x)], -2).mean(0),
     "stack at the pictures": lambda s, x: torch.stack([between(x), -between(x)], 1)[:, 1].reshape(8, 2, -1, 4, 8).amax((0, 1)),
