@@ -126,8 +126,10 @@ def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:
 
 
 def _has_hooks(found: nn.Module | None) -> bool:
+    """Return whether a module has hooks besides those whose work segments do, too: they have the attribute in_segments."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(found, kind, None) for kind in kinds)
+    hooks = (hook for kind in kinds for hook in getattr(found, kind, {}).values())
+    return any(not getattr(hook, "in_segments", False) for hook in hooks)
 
 
 def _is_called_once(form: NormalForm, node: fx.Node) -> bool:

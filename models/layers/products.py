@@ -145,8 +145,10 @@ def _quick(small: bool) -> Iterator[None]:
 
 def convolution(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     """Convolve other tensors with the geometry of `conv`, without its bias."""
-    if not x.is_cuda and x.dtype == torch.bfloat16 and onednn.in_fp32(conv, x.shape[2:]):
-        return convolution(conv, x.float(), weight.float()).to(x.dtype)
+    half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    if half and not x.is_cuda and onednn.in_fp32(conv, x.shape[2:]):
+        with torch.autocast("cpu", enabled=False):
+            return convolution(conv, x.float(), weight.float()).to(x.dtype)
     if columns.fits(conv, x):
         return columns.convolution(conv, x, weight)
     around = conv.padding

@@ -110,6 +110,16 @@ def test_gradients_of_codes_are_right_there_too(name: str) -> None:
         torch.testing.assert_close(conv.weight.grad.double(), exact.weight.grad, rtol=0.02, atol=0.5)
 
 
+def test_numbers_in_fp32_leave_autocast_there_too() -> None:
+    """Autocast would convert them: a segment of a float network may read such numbers."""
+    conv = nn.Conv2d(8, 8, 3, 2, 1, bias=False)
+    x = torch.randn(2, 8, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products.convolution(conv, x, conv.weight).dtype == torch.float32
+        assert products.convolution(conv, torch.randn(2, 8, 4, 4), conv.weight).dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_idle_taps_are_those_that_no_number_meets() -> None:
     """Compared with a gradient in fp64: all 1, except where a tap meets padding alone."""
     found = set()

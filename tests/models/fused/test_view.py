@@ -13,6 +13,7 @@ from engine.errors import UserError
 from engine.numerics import precision
 from engine.numerics.precision import Precision
 from engine.system.compiled import Unavailable
+from engine.training import onednn
 from models.fused import library, segments, view
 from models.fused.segment import Segment
 from models.fused.view import View, chosen
@@ -20,6 +21,7 @@ from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
 from quant.prepare import prepare
 from quant.spec import affine_spec, uniform
+from tests.tools import networks
 
 
 class Residual(nn.Module):
@@ -186,6 +188,15 @@ def test_a_size_in_a_tuple_of_one_is_that_of_both_sides() -> None:
     x = torch.randn(4, 3, 9, 9)
     assert any(m.pool for m in View(form).modules() if isinstance(m, Segment))
     torch.testing.assert_close(View(form)(x), form(x), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_may_leave_bf16_are_fused_all_the_same() -> None:
+    """Segments call products.convolution, which leaves it, too, where a tap meets padding alone."""
+    form = networks.form("nin", [16] * 8)
+    before = [type(part) for part in View(form.train()).modules()]
+    onednn.spare(form)
+    assert [type(part) for part in View(form).modules()] == before
+    assert any(isinstance(part, Segment) and part.layer is not None for part in View(form).modules())
 
 
 def test_hooks_are_called_and_names_of_the_network_stay_its_own() -> None:
