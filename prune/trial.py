@@ -53,5 +53,5 @@ def try_to_cut(form: NormalForm, plain: nn.Module, arch: str) -> None:
     if stay:
         notice(
             f"{', '.join(stay)} will not lose channels: a narrower copy cannot be captured; does the code that reads "
-            "them contain a size as a number?"
+            "them contain a size as a number, or compute with it?"
         )

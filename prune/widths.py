@@ -60,11 +60,12 @@ def settle(network: Subject, chosen: list[Family], counts: list[int], base: int,
     tried = [candidates(*each, base) for each in zip(chosen, counts, least, strict=True)]
     widths = [next(its) for its in tried]
     free = [place for place, family in enumerate(chosen) if family.free and widths[place] < len(family.classes)]
-    if free and _kinds(network, chosen, _only(free, chosen, widths)) is None:
+    if free and _kinds(network, chosen, wanted := _only(free, chosen, widths)) is None:
+        runs = _runs(network, chosen, wanted)
         for place in free:
             for width in (widths[place], *islice(tried[place], NEARBY), len(chosen[place].classes)):
                 widths[place] = width
-                if _can(network, chosen, widths, place):
+                if _can(network, chosen, widths, place, runs):
                     break  # if none fits, a size in the code allows only the whole width, the last one tried
     tied = [place for place, family in enumerate(chosen) if not family.free]
     for _ in range(2):
@@ -110,7 +111,8 @@ def _needs(network: Subject, chosen: list[Family], widths: list[int], tied: list
     if there is None:  # at least one of the tied families has an illegal width
         if len(cut) == 1:
             return needs, cut
-        wrong = [place for place in cut if not _can(network, chosen, widths, place)]
+        runs = _runs(network, chosen, widths)
+        wrong = [place for place in cut if not _can(network, chosen, widths, place, runs)]
         return needs, wrong or cut
     wrong = []
     for place in cut:
@@ -126,9 +128,19 @@ def _only(places: list[int], chosen: list[Family], widths: list[int]) -> list[in
     return [width if place in places else len(chosen[place].classes) for place, width in enumerate(widths)]
 
 
-def _can(network: Subject, chosen: list[Family], widths: list[int], place: int) -> bool:
-    """Return whether the code runs with this width of one family and all others whole."""
-    sizes = _sizes(network, chosen, _only([place], chosen, widths))
+def _can(network: Subject, chosen: list[Family], widths: list[int], place: int, runs: bool) -> bool:
+    """Return whether this width of one family is legal with all others whole.
+
+    Args:
+        runs: whether the code runs with all widths, which are illegal together. Only a capture then shows why.
+    """
+    alone = _only([place], chosen, widths)
+    return _kinds(network, chosen, alone) is not None if runs else _runs(network, chosen, alone)
+
+
+def _runs(network: Subject, chosen: list[Family], widths: list[int]) -> bool:
+    """Return whether the code runs at these widths."""
+    sizes = _sizes(network, chosen, widths)
     return sizes is not None and fits(network.model, network.form, network.found, sizes, network.arch)
 
 

@@ -17,7 +17,7 @@ from models.graph.channels.classes import Channels, channels
 from models.graph.normal import NormalForm
 from models.graph.surgery.following import narrow_copy
 from models.graph.surgery.resize import NotLegal, shapes
-from models.graph.surgery.same_calls import alike
+from models.graph.surgery.same_calls import alike, other_number
 
 Sizes = Mapping[tuple[str, int], int]
 """The wanted size of an axis, by tensor and axis."""
@@ -29,7 +29,7 @@ _known: WeakKeyDictionary[nn.Module, tuple[object, NormalForm, Channels]] = Weak
 def fits(model: nn.Module, form: NormalForm, found: Channels, sizes: Sizes, arch: str) -> bool:
     """Return whether the code runs at these sizes and its output has the same shape. This is faster than a capture.
 
-    Only where attributes of the code follow the sizes, a capture shows whether the code also computes with them.
+    Where attributes of the code follow the sizes, a capture shows whether the code also computes with them.
     """
     try:
         made = narrow_copy(model, form, shapes(form, found, sizes), found.whole)
@@ -71,7 +71,7 @@ def _captured(
         form, found: its normal form and classes of channels.
 
     Raises:
-        NotLegal: if a layer cannot have these sizes.
+        NotLegal: if a layer cannot have these sizes, or the code computes with them.
         Misdeclared: if the copy cannot be captured, for example because its code contains a size as a number.
     """
     wanted = shapes(form, found, sizes)
@@ -87,6 +87,8 @@ def _captured(
         )
         if made.followed and not alike(form, small):
             raise NotLegal(f"the code computes with {some(made.followed)}")
+        if not own and (name := other_number(form, small)):
+            raise NotLegal(f"the code computes with a width: {name}")
         small.captured.followed = made.followed
         _known[model] = made_of, small, channels(small, found.whole)
     return _known[model][1:]
