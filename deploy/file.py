@@ -167,13 +167,12 @@ def looks_packed(path: Path) -> bool:
         if not path.is_file():
             return path.suffix == SUFFIX
         with path.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = stream.read(min(size, MOST_WORDS))
-    except OSError:
+            size, first = int.from_bytes(stream.read(8), "little"), stream.read(1)
+            if first != b"{":
+                return path.suffix == SUFFIX
+            return ENTRY in json.loads(first + stream.read(min(size, MOST_WORDS) - 1)).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return path.suffix == SUFFIX
-    if not header.startswith(b"{"):
-        return path.suffix == SUFFIX
-    return f'"{ENTRY}":'.encode() in header
 
 
 def _flat(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[Any]:

@@ -59,20 +59,8 @@ class Options(Trains):
         if self.s is not None and not self.sparse:
             raise UserError("--s without -sr has no effect", "add -sr")
         self.network.only_weights("--refine and --from_scratch", self.given)
-        if self.training.evaluate is not None and (flag := self._trains()):
-            raise UserError(f"--evaluate trains nothing, so {flag} has no effect", f"leave {flag} out")
         if self.given is not None:
             self.network.refuse_widths(" contradicts --refine and --from_scratch: the file has its own")
-
-    def _trains(self) -> str:
-        """Return a flag that only training and its file use, "" if none is given."""
-        flags = {
-            "-sr": self.sparse,
-            "--refine": self.refine,
-            "--from_scratch": self.from_scratch,
-            "--save": self.output.save,
-        }
-        return next((name for name, value in flags.items() if value), "")
 
     @property
     def given(self) -> Path | bool | None:

@@ -72,8 +72,8 @@ def _momentum(spec: QuantSpec, refine: bool, per_epoch: int) -> float | None:
     """Return the momentum of batch norms for weights with a slow one.
 
     The slow momentum suits the statistics of a trained network; fresh ones would take epochs to converge, so they keep
-    torch's. In short epochs it is faster, up to torch's 0.1: at the end of an epoch, the statistics of the epoch before
-    have a weight of some 2 % (e^-FORGETS) in the running ones.
+    torch's. In short epochs it is faster, up to torch's 0.1: at the end of an epoch of at least 40 steps, the statistics of
+    the epoch before have a weight of at most 2 % (e^-FORGETS) in the running ones.
     """
     slow = spec.bn_momentum
     return max(slow, min(0.1, FORGETS / per_epoch)) if refine and slow else None

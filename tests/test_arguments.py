@@ -85,7 +85,7 @@ CONTRADICTIONS = [
     *each(SUMMARY, "a.pth --cfg 8,8", "a.pth --classes 5", "--sensitivity"),
     *each(REPORT, "a.pth --save a.pth", "a.pth b.json --save b.md", "a.pth --save t.csv", "a.pth --save t.png"),
     *each(TRAIN, "--resume a.pth --save ./a.pth", "--resume run --save run/state.pth", "--resume run --save run/state.prev.pth"), *each("scripts.combinations", "--save a.pth"),
-    *each(TRAIN, "--save net.py", "--save a/b/", "--save net.safetensors", "--evaluate a.pth -sr", "--evaluate a.pth --save b.pth"),
+    *each(TRAIN, "--save net.py", "--save a/b/", "--save net.safetensors"),
     *each("scripts.convert", "a.pth net.py", "a.pth b.onnx"),
 ]  # fmt: skip
 PATHS = [
@@ -192,8 +192,6 @@ def test_there_are_enough_cases() -> None:
         (TRAIN, ("--save", "a/b/"), "argument --save: 'a/b/' is a folder", "name a file in it"),
         (TRAIN, ("--save", "net.safetensors"), "argument --save: 'net.safetensors' is the name of a packed file", "name the checkpoint net.pth"),
         ("scripts.convert", ("a.pth", "b.onnx"), "argument NEW: 'b.onnx' is the name of a packed file", "name the checkpoint b.pth"),
-        (TRAIN, ("--evaluate", "a.pth", "-sr"), "--evaluate trains nothing, so -sr has no effect", "leave -sr out"),
-        (TRAIN, ("--evaluate", "a.pth", "--save", "b.pth"), "--evaluate trains nothing, so --save has no effect", "leave --save out"),
         ("scripts.combinations", ("--save", "a.pth"), "argument --save: 'a.pth' does not end in .md", "name the file F.md"),
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),

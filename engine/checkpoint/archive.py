@@ -197,9 +197,10 @@ def _check_legacy(path: Path, content: bytes) -> Checked:
         raise bad_file(path, "looks like an HTML page", "download the file itself")
     if content.startswith((b"\xff\xd8", b"\x89PNG")):
         raise bad_file(path, "looks like a picture", "name a .pth file")
-    if content[8:9] == b"{":
-        raise bad_file(path, "a safetensors file by its content", f"rename it: {path.with_suffix('.safetensors').name}")
     if not content.startswith(b"\x80"):
+        if content[8:9] == b"{":
+            name = path.with_suffix(".safetensors").name
+            raise bad_file(path, "a safetensors file by its content", f"rename it: {name}")
         raise bad_file(path, "not a torch file", "name a .pth file")
     return io.BytesIO(content), False, [(content, 5)]
 

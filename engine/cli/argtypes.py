@@ -84,10 +84,12 @@ def output(text: str) -> Path:
 
 
 def checkpoint(text: str) -> Path:
-    """Read the path of a checkpoint to write, an argparse type. Commands take files with other endings for packed ones."""
+    """Read the path of a checkpoint to write, an argparse type. Commands would take files with these endings for packed ones."""
     found = output(text)
     if found.suffix in PACKED:
-        raise argparse.ArgumentTypeError(f"{text!r} is the name of a packed file\nname the checkpoint {found.stem}.pth")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is the name of a packed file\nname the checkpoint {found.with_suffix('.pth')}"
+        )
     return found
 
 

@@ -23,7 +23,8 @@ def in_fp32(conv: Any, sides: Sequence[int]) -> bool:
         sides: rows and columns of the map that it reads.
     """
     depthwise = 1 < conv.groups == conv.in_channels
-    slow = conv.groups > 1 and (max(conv.stride) > 1 or (depthwise and max(conv.kernel_size) > 3))
+    plain = len(conv.kernel_size) == 2 and not conv.transposed  # others were not measured
+    slow = plain and conv.groups > 1 and (max(conv.stride) > 1 or (depthwise and max(conv.kernel_size) > 3))
     if slow or conv.padding_mode != "zeros" or conv.padding == "valid":  # other paddings are numbers of the map
         return slow
     if conv.padding == "same":

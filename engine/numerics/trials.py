@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 _OWN = frozenset(vars(nn.Module()))
 """The attributes of every module, such as those that hold its parameters and hooks."""
@@ -32,11 +34,12 @@ def kept(network: nn.Module) -> Iterator[dict[str, Tensor]]:
         yield before
     finally:
         for name, tensor in held.items():
-            if tensor.data_ptr() != memory[name].data_ptr():
+            if _lies(tensor) != _lies(memory[name]):
                 tensor.data = memory[name]
-            memory[name].copy_(before[name])
+            if not same(tensor.detach(), before[name]):
+                memory[name].copy_(before[name])
         for module, parameters, buffers in places:  # a run may have put other tensors in their places
-            module._parameters.update(parameters)
+            module._parameters.update({name: held for name, held in parameters.items() if held is not None})
             module._buffers.update(buffers)
         for now, was in attributes:
             for name in [name for name in now if name not in _OWN and name not in was]:
@@ -46,20 +49,30 @@ def kept(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters and buffers of a network, each once, with its name."""
-    yield from network.named_parameters()
-    yield from network.named_buffers()
+    """Yield the parameters and buffers of a network, each once, with its name, without those that lack a shape yet."""
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if not is_lazy(tensor):
+            yield name, tensor
 
 
 def changed(network: nn.Module, before: dict[str, Tensor]) -> list[str]:
-    """Return the names of the parameters and buffers that are not as `kept` has copied them. NaN equals NaN."""
-    return [name for name, tensor in tensors(network) if name not in before or not same(before[name], tensor)]
+    """Return the names of the parameters and buffers that are not as `kept` has copied them, and of new buffers. NaN equals NaN."""
+    own = {name for name, _ in network.named_parameters()}  # code may make a parameter when it first runs
+    return [
+        name
+        for name, tensor in tensors(network)
+        if (name not in before and name not in own) or (name in before and not same(before[name], tensor))
+    ]
 
 
 def same(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are of one type and shape and equal bit for bit. NaN equals NaN, as made-up numbers may overflow."""
     alike = one.shape == other.shape and one.dtype == other.dtype
     return alike and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def _lies(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _held(module: nn.Module) -> dict[str, tuple[Any, Any]]:

@@ -72,10 +72,11 @@ def _step(network: nn.Module, x: Tensor, device: torch.device, how: precision.Pr
     network.train()
     try:
         watched = onednn.NoIdleTaps() if how == "bf16" and device.type == "cpu" else nullcontext()
-        with precision.training(how, device, codes=False), watched:
+        with precision.training(how, device, codes=False):
             leaves = [leaf for leaf in tree_leaves(network(x)) if isinstance(leaf, Tensor) and leaf.requires_grad]
         total = sum((leaf.float().sum() for leaf in leaves), x.new_zeros(()))
         if total.requires_grad:
-            total.backward()
+            with watched:
+                total.backward()
     finally:
         network.train(was_training)

@@ -26,7 +26,10 @@ BLOCK = 16
 
 
 def spare(network: nn.Module) -> None:
-    """Make the affected layers of a network avoid these kernels from now on. Their values stay; only CPUs need it."""
+    """Make the affected layers of a network avoid these kernels from now on. Their values stay; only CPUs need it.
+
+    The network must call its layers with the input as first argument, as captured graphs do.
+    """
     for module in network.modules():
         if type(module) in PLAIN:
             module.register_forward_pre_hook(_enter)
@@ -37,11 +40,11 @@ def spare(network: nn.Module) -> None:
 
 
 class NoIdleTaps(TorchDispatchMode):
-    """Raise RuntimeError for a convolution in bf16 with idle taps: one that is a call, which `spare` does not reach."""
+    """Raise RuntimeError for a weight's gradient in bf16 where taps are idle: of a call, which `spare` does not reach."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.convolution.default and args[0].dtype == torch.bfloat16:
-            x, weight, _, stride, padding, dilation, transposed, output_padding = (*args, *(kwargs or {}).values())[:8]
+        if func is torch.ops.aten.convolution_backward.default and args[1].dtype == torch.bfloat16 and args[10][1]:
+            _, x, weight, _, stride, padding, dilation, transposed, output_padding = args[:9]
             sides, *rest = (
                 tuple(map(int, each)) for each in (x.shape[2:], weight.shape[2:], stride, padding, dilation, padding)
             )

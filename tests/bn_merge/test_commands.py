@@ -19,7 +19,7 @@ from tests.tools.contents import raw
 from tests.tools.contract import FAST, assert_judged_right, contract
 
 Command = Callable[..., SimpleNamespace]
-MERGE, COMPARE = "bn_merge.__main__", "bn_merge.compare"
+MERGE, COMPARE, PRUNED = "bn_merge.__main__", "bn_merge.compare", "models_save/nin_refine.pth"
 
 MAKERS = {
     "nin_wbab": ("quant.wbwtab", "--W", "2", "--A", "2", "--refine", *FAST),
@@ -277,11 +277,7 @@ def test_files_that_cannot_be_merged(refined: Command, make: Callable) -> None:
     ]
     for change, words in cases:
         assert_refused(refined(MERGE, "--model", damaged(change), "--cpu", "--save", "out.pth"), 3, words)
-    for w, path, kind in (
-        ("3", source, "of kind b"),
-        ("32", source, "of kind b"),
-        ("2", "models_save/nin_refine.pth", "32-bit"),
-    ):
+    for w, path, kind in (("3", source, "of kind b"), ("32", source, "of kind b"), ("2", PRUNED, "32-bit")):
         result = refined(MERGE, "--model", path, "--W", w, "--cpu", "--save", "out.pth")
         assert_refused(result, 3, f"--W {w}, but the weights of {path} are {kind}")
     assert_refused(refined(COMPARE, source, "--cpu"), 3, f"{source} is not merged")

@@ -40,7 +40,7 @@ class Span(NamedTuple):
 WHOLE = Span(0, range(0), 0, is_one=False)
 """A slice of a whole axis, of any size."""
 MOST_APART = 256
-"""Places that a change with a step, as `x[:, ::2] = y`, may have: the new whole is joined from pieces of one place."""
+"""Places that a change of some places apart, as `x[:, 1:5:2] = y`, may have: the new whole is joined from pieces of one place."""
 
 
 def join_parts(graph: fx.Graph) -> None:
@@ -100,7 +100,7 @@ def _span(link: fx.Node) -> Span | None:
         if not isinstance(size, int) or not all(isinstance(n, int | None) for n in (told["start"], told["end"])):
             return None
         places = range(size)[told["start"] : told["end"] : told["step"]]
-        few = places.step == 1 or len(places) <= MOST_APART
+        few = places.step == 1 or len(places) <= MOST_APART or len(places) * places.step == size
         return Span(axis, places, size, is_one=False) if places and few else None
     if not (isinstance(size, int) and isinstance(told["index"], int)):
         return None
@@ -120,6 +120,8 @@ def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span:
     part = inserted(graph, node, aten.unsqueeze.default, part, axis) if is_one else part
     if places.step == 1:
         blocks = [(places.start, places.stop, part)]
+    elif places == range(places.start, size, places.step) and size == len(places) * places.step:
+        return _woven(graph, node, whole, part, span, is_ours)
     else:
         single = (inserted(graph, node, aten.slice.Tensor, part, axis, n, n + 1) for n in range(len(places)))
         blocks = [(place, place + 1, block) for place, block in zip(places, single, strict=True)]
@@ -136,6 +138,23 @@ def _joined(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span:
     return made
 
 
+def _woven(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: Span, is_ours: bool) -> fx.Node:
+    """Write a whole with another part at every so many places: the parts at each offset, laid side by side."""
+    axis, places, size, _ = span
+    before = whole.meta.get("woven") if is_ours else None
+    if before is not None and before[0] == axis and len(before[1]) == places.step:
+        parts = [*before[1]]
+    else:
+        offsets = (n for n in range(places.step))
+        parts = [inserted(graph, node, aten.slice.Tensor, whole, axis, n, size, places.step) for n in offsets]
+    parts[places.start] = part
+    beside = inserted(graph, node, aten.stack.default, parts, axis + 1)
+    laid = inserted(graph, node, aten.flatten.using_ints, beside, axis, axis + 1)
+    made = inserted(graph, node, aten.clone.default, laid)  # its own memory, for later changes
+    made.meta |= {"joined": True, "woven": (axis, parts)}
+    return made
+
+
 def _pieces(
     graph: fx.Graph, node: fx.Node, whole: fx.Node, axis: int, ends: tuple[int, int], is_ours: bool
 ) -> list[fx.Node]:
@@ -143,7 +162,7 @@ def _pieces(
     start, stop = ends
     if start == stop:
         return []
-    if not is_ours or whole.args[1] != axis:
+    if not is_ours or packet(whole) is not aten.cat or whole.args[1] != axis:
         return [inserted(graph, node, aten.slice.Tensor, whole, axis, start, stop)]
     found: list[fx.Node] = []
     at = 0

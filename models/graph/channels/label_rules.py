@@ -23,7 +23,7 @@ def conv(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None:
     weight, groups = module.weight, module.groups
     if _is_whole(notes, name, module):
         return whole(notes, module, x)
-    read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
+    read, rows = notes.read(x, 1, module.groups), notes.fresh(module.out_channels)
     if read is not None:
         notes.lie(weight, 1, read, groups, rows=False)
     elif groups > 1:
@@ -61,7 +61,7 @@ def transposed(notes: Notes, name: str, module: Any, x: Tensor) -> Tensor | None
     """Note a transposed convolution, whose weight is (in, out / groups, ...): an entry of axis 1 serves all groups."""
     if _is_whole(notes, name, module):
         return whole(notes, module, x)
-    read, rows = notes.read(x, 1), notes.fresh(module.out_channels)
+    read, rows = notes.read(x, 1, module.groups), notes.fresh(module.out_channels)
     if read is not None:
         notes.lie(module.weight, 0, read, module.groups, rows=False)
     elif module.groups > 1:

@@ -28,6 +28,11 @@ NEGATIONS = frozenset({aten.logical_not, aten.bitwise_not})
 """Calls that negate truths, which are 1 or 0 here."""
 
 
+def is_truth(node: fx.Node) -> bool:
+    """Return whether a node gives truths."""
+    return node.meta.get("type") is torch.bool
+
+
 def number(
     node: fx.Node, labels: Any, before: Mapping[fx.Node, Any], known: Mapping[fx.Node, Number], module: nn.Module | None
 ) -> Number:
@@ -49,7 +54,7 @@ def number(
     packet = calls.packet(node)
     if packet in KEEPS and len(sources) == 1:
         return known[sources[0]]
-    if packet in NEGATIONS:
+    if packet in NEGATIONS and is_truth(node):  # ~1 is -2
         return float(not known[sources[0]])
     run: Any = node.target if packet in table.ELEMENTWISE and not _draws(node) else module
     if run is None or (len(sources) > 1 and _one_meets_several(sources, before)):

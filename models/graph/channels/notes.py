@@ -106,15 +106,16 @@ class Notes:
         if (before.groups, before.rows, before.zeroed) != (groups, rows, zeroed):
             self.fix(labels, f"used in two different ways: {name}")
 
-    def read(self, x: Tensor, axis: int) -> Tensor | None:
+    def read(self, x: Tensor, axis: int, groups: int = 1) -> Tensor | None:
         """Return the channels that a layer reads along an axis, 0 where other axes mix with it; None if they do at every place.
 
-        Channels that mix are fixed.
+        Channels that mix are fixed. A layer in groups, which stay equal, fixes all if one of its places has no channel.
         """
         found, mixed = at_places(x, axis)
-        if bool(mixed.any()):
-            self.fix(found[mixed], f"mixed with other axes: {self.here}")
-        if bool(mixed.all()):
+        some = bool((mixed | (found[:, 0] == 0)).any())
+        if bool(mixed.any()) or (groups > 1 and some):
+            self.fix(found if groups > 1 else found[mixed], f"mixed with other axes: {self.here}")
+        if bool(mixed.all()) or (groups > 1 and some):
             return None
         found = torch.where(mixed, 0, found[:, 0]).expand(x.shape[axis])
         if (found < 0).any():

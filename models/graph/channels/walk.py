@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from models.graph import calls
 from models.graph.channels import label_rules, labels as table
 from models.graph.channels.call_rules import RULES
+from models.graph.channels.choices import CONDITION
 from models.graph.channels.labels import along, compact, splits, stretched, varies
 from models.graph.channels.masked import Number, number
 from models.graph.channels.notes import Notes
@@ -24,6 +25,8 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
+BROADCASTS = table.BROADCASTS | table.COMPARISONS | CONDITION.keys()
+"""Calls of several values, which need no expansion before them."""
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
 ACTIVATIONS = (
@@ -109,7 +112,7 @@ class Walk(fx.Interpreter):
         packet = getattr(target, "overloadpacket", None)
         if packet in table.EXPANDS:
             self.expanded[self.at] = args[0]
-        args = self._unexpanded(args) if packet in table.BROADCASTS else args
+        args = self._unexpanded(args) if packet in BROADCASTS else args
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, Raw))]
         if not any(isinstance(leaf, Tensor) for leaf in given):
             return self._without_values(packet, target, args, kwargs)
@@ -155,6 +158,10 @@ class Walk(fx.Interpreter):
         for raw in given:
             if isinstance(raw, Raw) and raw.own is not None:
                 self.notes.apart.add(self.notes.names[id(raw.own)])
+
+    def is_of_code(self, target: str) -> bool:
+        """Return whether an attribute of the graph is a constant of the code: neither a parameter nor a stored buffer."""
+        return id(self.fetch_attr(target)) not in self.notes.names
 
     def spatial(self, x: Tensor, directions: int) -> Tensor:
         """Run a pool or similar. On a value without an axis for pictures, it would pool channels."""

@@ -67,22 +67,6 @@ def views_written_twice(s: Any, x: Tensor) -> Tensor:
     return x * whole + F.pad(before, (0, 0, 0, 6))
 
 
-KEPT: dict[str, Call] = {
-    "coordinates": coordinates, "waves": waves, "windows": windows, "cleared": cleared, "cleared between reads": cleared_between_reads,
-    "views written twice": views_written_twice,
-    "repeated": lambda s, x: x + s.all.repeat(x.shape[0], 1, 1, 1),
-    "a token": lambda s, x: torch.cat([s.map[None].expand(x.shape[0], -1, -1), x.flatten(2)], 2),
-    "zeros": lambda s, x: torch.cat([x, torch.zeros_like(x)[:, :2]], 1),
-    "a bound": lambda s, x: torch.maximum(x, torch.full_like(x, 0.25)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_they_become_constants(name: str) -> None:
-    made = network(KEPT[name])
-    assert_same(lowered(captured(made)), made)
-
-
 def written_with_pictures(s: Any, x: Tensor) -> Tensor:
     found = torch.zeros_like(x)
     found[:, ::2] = x[:, ::2]
@@ -96,6 +80,36 @@ def written_between_reads(s: Any, x: Tensor) -> Tensor:
     return before + factor
 
 
+KEPT: dict[str, Call] = {
+    "coordinates": coordinates, "waves": waves, "windows": windows, "cleared": cleared, "cleared between reads": cleared_between_reads,
+    "views written twice": views_written_twice, "written with pictures": written_with_pictures,
+    "written between reads": written_between_reads,
+    "repeated": lambda s, x: x + s.all.repeat(x.shape[0], 1, 1, 1),
+    "a token": lambda s, x: torch.cat([s.map[None].expand(x.shape[0], -1, -1), x.flatten(2)], 2),
+    "zeros": lambda s, x: torch.cat([x, torch.zeros_like(x)[:, :2]], 1),
+    "a bound": lambda s, x: torch.maximum(x, torch.full_like(x, 0.25)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_they_become_constants(name: str) -> None:
+    made = network(KEPT[name])
+    assert_same(lowered(captured(made)), made)
+
+
+def changed_with_pictures(s: Any, x: Tensor) -> Tensor:
+    found = torch.ones_like(x)
+    found[:, :2].pow_(x[:, :2])
+    return found + x
+
+
+def changed_between_reads(s: Any, x: Tensor) -> Tensor:
+    factor = torch.ones(x.shape[0], 8, 8, 8)
+    before = factor * x
+    factor[:, :2].pow_(2.0)
+    return before + factor
+
+
 REFUSED: dict[str, tuple[Call, str]] = {
     "a count": (lambda s, x: x * torch.ones(x.shape[0]).sum(), "inner.ones"),
     "a share": (lambda s, x: x * (torch.ones(x.shape[0], 1, 1, 1) / x.shape[0]), "inner.ones"),
@@ -105,8 +119,8 @@ REFUSED: dict[str, tuple[Call, str]] = {
     ),
     "of each picture": (lambda s, x: x * torch.arange(x.shape[0]).view(-1, 1, 1, 1), "inner.arange"),
     "random": (lambda s, x: x * torch.rand(x.shape[0], 1, 1, 1), "inner.rand"),
-    "written with pictures": (written_with_pictures, "inner.zeros_like"),
-    "written between reads": (written_between_reads, "inner.zeros"),
+    "changed with pictures": (changed_with_pictures, "inner.ones_like"),
+    "changed between reads": (changed_between_reads, "inner.ones"),
 }
 
 

@@ -110,6 +110,19 @@ def test_gradients_of_codes_are_right_there_too(name: str) -> None:
         torch.testing.assert_close(conv.weight.grad.double(), exact.weight.grad, rtol=0.02, atol=0.5)
 
 
+@pytest.mark.parametrize("name", IDLE)
+def test_these_layers_leave_autocast(name: str) -> None:
+    make, side = IDLE[name]
+    conv: Any = make()
+    network = nn.Sequential(conv)
+    onednn.spare(network)
+    small, large = (torch.randn(2, conv.in_channels, *(n,) * len(conv.kernel_size)) for n in (side, 16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(small).dtype == torch.float32
+        slow = type(conv) is nn.Conv2d and conv.groups > 1 and max(conv.stride) > 1  # whatever the size
+        assert network(large).dtype == (torch.float32 if slow else torch.bfloat16)
+
+
 def test_numbers_in_fp32_leave_autocast_there_too() -> None:
     """Autocast would convert them: a segment of a float network may read such numbers."""
     conv = nn.Conv2d(8, 8, 3, 2, 1, bias=False)
@@ -164,6 +177,9 @@ def test_a_call_with_idle_taps_keeps_its_network_in_fp32() -> None:
     device = torch.device("cpu")
     assert "taps of a convolution meet padding alone" in bf16.refusal(Called(), (3, 1, 1), device)
     assert bf16.refusal(Called(), (3, 4, 4), device) == ""
+    blurred = Called()
+    blurred.weight.requires_grad_(False)  # no gradient, no fault
+    assert bf16.refusal(nn.Sequential(nn.Conv2d(3, 3, 1), blurred), (3, 1, 1), device) == ""
 
 
 LAYERS = (

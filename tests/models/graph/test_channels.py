@@ -44,6 +44,10 @@ def test_channels_that_mix_with_others_do_not_fix_the_rest() -> None:
     rows = {p.tensor: p.classes.tolist() for p in found.places if p.rows and p.axis == 0}
     assert all(cls in found.fixed for cls in rows["fine.0.weight"])
     assert not any(cls in found.fixed for cls in rows["plain.0.weight"])
+    made.next = nn.Conv2d(12, 6, 1, groups=3)  # its groups stay equal, and the first holds pixels alone
+    found = channels(capture(made.eval(), (3, 16, 16), "a test"))
+    rows = {p.tensor: p.classes.tolist() for p in found.places if p.rows and p.axis == 0}
+    assert all(cls in found.fixed for name in ("fine", "plain") for cls in rows[f"{name}.0.weight"])
 
 
 def test_a_plain_chain_has_one_class_for_each_channel() -> None:

@@ -44,6 +44,9 @@ RELUS: dict[str, Run] = {
 }
 CODES: dict[str, Run] = {
     **RELUS,
+    "0 by a gate": lambda net, x: (
+        x.masked_fill(net.gate(x) > 0, 0.0) + torch.where((net.gate(x) > 0).expand_as(x), 0.0, x)
+    ),
     "leaky": lambda net, x: torch.where(x >= 0, x, 0.1 * x),
     "shrunk": shrunk,
     "the larger": lambda net, x: torch.where(net.a(x) > x, net.a(x), x),
@@ -56,7 +59,7 @@ CODES: dict[str, Run] = {
 def made(run: Run) -> Code:
     torch.manual_seed(0)
     return disturbed(Code(run, a=conv_bn(WIDTH, WIDTH), scale=nn.Parameter(torch.zeros(())),
-                          bounds=nn.Parameter(torch.linspace(-0.5, 0.5, WIDTH))))  # fmt: skip
+                          bounds=nn.Parameter(torch.linspace(-0.5, 0.5, WIDTH)), gate=conv_bn(WIDTH, 1)))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -90,6 +93,19 @@ STAYS: dict[str, tuple[Run, str]] = {
     "by a gate": (lambda net, x: torch.where(torch.sigmoid(x) > 0.4, 1.0, x), "not 0 when masked, read by second.0"),
     "by a learned number": (lambda net, x: torch.where(x > net.scale, x, x + 1), "not 0 when masked, read by second.0"),
     "one map for all": (lambda net, x: torch.where(x[:, :1] > 0, x, 0.0), "broadcast over several channels: where"),
+    "1 by a gate": (lambda net, x: torch.where(net.gate(x) > 0, 1.0, x), "not 0 when masked, read by second.0"),
+    "filled by a gate": (lambda net, x: x.masked_fill(net.gate(x) > 0, 1.0), "not 0 when masked, read by second.0"),
+    "a map for all": (lambda net, x: torch.where(x >= 0, net.gate(x), x), "not 0 when masked, read by second.0"),
+    "an expanded gate": (
+        lambda net, x: torch.where((net.gate(x) > 0).expand_as(x), 1.0, x),
+        "not 0 when masked, read by second.0",
+    ),
+    "a learned number": (
+        lambda net, x: torch.where(x <= 0, torch.expm1(net.scale), x),
+        "not 0 when masked, read by second.0",
+    ),
+    "bits": (lambda net, x: (~(x.to(torch.int32) + 1)).to(x.dtype), "read by bitwise_not"),
+    "a truth in the code": (lambda net, x: x * ((x > 0) & True), "read by bitwise_and"),
 }
 
 

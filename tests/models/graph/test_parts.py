@@ -122,6 +122,17 @@ def woven(net: Any, x: Tensor) -> Tensor:
     return out
 
 
+def quartered(net: Any, x: Tensor) -> Tensor:
+    """Fill the four pixels of each square, as an inverse wavelet does; one of them twice."""
+    out = torch.zeros_like(x)
+    out[:, :, ::2, ::2] = x[:, :, :3, :3]
+    out[:, :, 1::2, ::2] = x[:, :, 3:, :3] * 2
+    out[:, :, ::2, 1::2] = x[:, :, :3, 3:]
+    out[:, :, 1::2, 1::2] -= 1
+    out[:, :, ::2, ::2] += x[:, :, 3:, 3:]
+    return out
+
+
 def checkered(net: Any, x: Tensor) -> Tensor:
     x = x.clone()
     x[..., 1:5:2] *= 2
@@ -155,7 +166,7 @@ def test_other_writes_stay_and_compute_the_same(code: Code) -> None:
 
 CODES: dict[str, Code] = {
     code.__name__: code
-    for code in (sliced, filled, halves, rows, seen_from_elsewhere, copied, woven, checkered, masked)
+    for code in (sliced, filled, halves, rows, seen_from_elsewhere, copied, woven, quartered, checkered, masked)
 }
 
 
@@ -176,6 +187,12 @@ def test_it_trains_with_the_gradient_of_the_joined_parts(name: str) -> None:
         each(pictures()).square().sum().backward()
     for kind in ("stem", "norm", "part", "head"):
         torch.testing.assert_close(getattr(form, kind).weight.grad, getattr(joined, kind).weight.grad)
+
+
+def test_woven_parts_take_few_calls() -> None:
+    calls = [node.target for node in captured(net(woven)).captured.graph.nodes if node.op == "call_function"]
+    assert calls.count(torch.ops.aten.stack.default) == 1
+    assert len(calls) < 12
 
 
 def test_woven_parts_train_with_the_gradient_of_their_places() -> None:
