@@ -28,6 +28,7 @@ from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
 from models.graph.channels.kernels import passes_channels
+from models.graph.channels.masked import is_truth
 from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
@@ -155,7 +156,8 @@ class Silence(fx.Interpreter):
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
         if packet in table.COMPARISONS or packet in truths.LOGIC:
-            return truths.truth(packet, args, kwargs)
+            known = packet in table.COMPARISONS or (is_truth(self.at) and len(given) == len(args))
+            return truths.truth(packet, args, kwargs) if known else self._unknown()
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
             values = super().call_function(target, args, kwargs)[0]
             return values, torch.full_like(values, math.nan)

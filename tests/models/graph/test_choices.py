@@ -113,3 +113,9 @@ STAYS: dict[str, tuple[Run, str]] = {
 def test_what_is_not_0_when_masked_stays(name: str) -> None:
     run, why = STAYS[name]
     assert why in reasons(capture(made(run), (3, SIZE, SIZE), name), "first.0.weight")
+
+
+def test_integers_keep_their_channels_and_leave_others_to_be_cut() -> None:
+    small = cut_exactly(made(lambda net, x: ((10 * x).to(torch.int32) & 6).to(x.dtype)), "bits", 0.6)
+    assert len(small.get_submodule("first.0").weight) == WIDTH
+    assert len(small.get_submodule("second.0").weight) < WIDTH
