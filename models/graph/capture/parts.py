@@ -143,11 +143,10 @@ def _woven(graph: fx.Graph, node: fx.Node, whole: fx.Node, part: fx.Node, span: 
     axis, places, size, _ = span
     before = whole.meta.get("woven") if is_ours else None
     if before is not None and before[0] == axis and len(before[1]) == places.step:
-        parts = [*before[1]]
+        held = [*before[1]]
     else:
-        offsets = (n for n in range(places.step))
-        parts = [inserted(graph, node, aten.slice.Tensor, whole, axis, n, size, places.step) for n in offsets]
-    parts[places.start] = part
+        held = [inserted(graph, node, aten.slice.Tensor, whole, axis, n, size, places.step) for n in range(places.step)]
+    parts = [*held[: places.start], part, *held[places.start + 1 :]]
     beside = inserted(graph, node, aten.stack.default, parts, axis + 1)
     laid = inserted(graph, node, aten.flatten.using_ints, beside, axis, axis + 1)
     made = inserted(graph, node, aten.clone.default, laid)  # its own memory, for later changes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -26,16 +26,8 @@ def _compared(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor:
     return -found.abs() if bool(target(torch.zeros(1), torch.zeros(1))) else found
 
 
-def _both(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
-    return _joined(walk, args, product=True)
-
-
-def _either(walk: Walk, target: Any, args: Any, kwargs: Any) -> Tensor | None:
-    return _joined(walk, args, product=False)
-
-
-def _joined(walk: Walk, args: Any, product: bool) -> Tensor | None:
-    """Run a call on two truths; on integers, and with a number in the code, there is no rule."""
+def _joined(walk: Walk, target: Any, args: Any, kwargs: Any, product: bool) -> Tensor | None:
+    """Run a call on two truths: `and` is their product. On integers, and with a number in the code, there is no rule."""
     both = all(isinstance(each, (Tensor, Raw)) for each in args) and len(args) == 2
     return walk.two(args[0], args[1], product=product) if both and is_truth(walk.at) else None
 
@@ -83,8 +75,10 @@ def _is_of_code(walk: Walk, node: fx.Node) -> bool:
 
 CHOICES: dict[Any, Rule] = {
     **dict.fromkeys(table.COMPARISONS, _compared),
-    **dict.fromkeys((aten.logical_and, aten.bitwise_and), _both),
-    **dict.fromkeys((aten.logical_or, aten.bitwise_or, aten.logical_xor, aten.bitwise_xor), _either),
+    **dict.fromkeys((aten.logical_and, aten.bitwise_and), partial(_joined, product=True)),
+    **dict.fromkeys(
+        (aten.logical_or, aten.bitwise_or, aten.logical_xor, aten.bitwise_xor), partial(_joined, product=False)
+    ),
     **dict.fromkeys(NEGATIONS, _negated),
     **dict.fromkeys(CONDITION, _chosen),
 }
