@@ -11,11 +11,10 @@ from torch import Tensor, fx
 from deploy.lowering.builder import Builder, Rule, is_number, numbers
 from deploy.lowering.masks import LOWEST, only_hides
 from deploy.lowering.rows import along
-from deploy.lowering.truths import is_truth
 from deploy.operations.base import Numbers, Shape
 from deploy.operations.functions import Combine, Constant
 from deploy.operations.layers import Affine
-from models.graph.calls import values
+from models.graph.calls import is_truth, values
 
 Operand = int | Numbers
 """The number of a value, or a constant of its rank."""

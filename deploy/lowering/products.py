@@ -15,11 +15,10 @@ from deploy.lowering.calls import softmaxed
 from deploy.lowering.combining import Operand, combined, laid, operand, opposite
 from deploy.lowering.masks import LOWEST
 from deploy.lowering.moves import permuted
-from deploy.lowering.truths import is_truth
 from deploy.operations.base import Shape
 from deploy.operations.functions import Constant, Product, Reduce
 from deploy.operations.layers import Affine
-from models.graph.calls import Values, values
+from models.graph.calls import Values, is_truth, values
 
 aten = torch.ops.aten
 

@@ -16,33 +16,25 @@ from deploy.lowering.builder import Builder
 from deploy.lowering.growing import GROWING
 from deploy.lowering.moves import MOVES
 from deploy.lowering.picking import PICKING
-from models.graph.calls import packet, source
+from models.graph import calls
+from models.graph.calls import is_truth, packet, source
 
 aten = torch.ops.aten
 
-COMPARISONS = {getattr(aten, kind): kind for kind in ("eq", "ne", "gt", "ge", "lt", "le")}
+COMPARISONS = {call: call.__name__ for call in calls.COMPARISONS}
 """The calls that compare two values, and their kinds of Combine."""
-LOGIC = {
-    aten.logical_and: "mul", aten.bitwise_and: "mul", aten.logical_or: "max", aten.bitwise_or: "max",
-    aten.logical_xor: "ne", aten.bitwise_xor: "ne",
-}  # fmt: skip
+LOGIC = {call: {"and": "mul", "or": "max", "xor": "ne"}[kind] for call, kind in calls.LOGIC.items()}
 """The calls on two truths, and the kinds of Combine that they are on 1 and 0."""
-NOT = (aten.logical_not, aten.bitwise_not)
 CONVERSIONS = (aten.to, aten._to_copy)
 ANY_NUMBERS = frozenset({*MOVES, *PICKING, *GROWING, *CONVERSIONS, operator.getitem})
 """Calls that give the numbers that they read."""
 ON_TRUTHS = ANY_NUMBERS | {
-    *COMPARISONS, *LOGIC, *NOT, aten.add, aten.mul, aten.maximum, aten.minimum, aten.amax, aten.amin, aten.max, aten.min,
+    *COMPARISONS, *LOGIC, *calls.NOT, aten.add, aten.mul, aten.maximum, aten.minimum, aten.amax, aten.amin, aten.max, aten.min,
     aten.where,
 }  # fmt: skip
 """Calls that may give truths."""
 ON_COUNTS = ANY_NUMBERS | {aten.sum, aten.cumsum}
 """Calls that may give whole numbers: truths as 1 and 0, and their counts."""
-
-
-def is_truth(value: Any) -> bool:
-    """Return whether a value of a graph holds truths."""
-    return isinstance(value, fx.Node) and value.meta.get("type") is torch.bool
 
 
 def is_whole(value: Any) -> bool:

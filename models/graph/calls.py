@@ -58,6 +58,20 @@ def source(node: fx.Node) -> Any:
     return node.args[0]
 
 
+COMPARISONS = frozenset({aten.eq, aten.ne, aten.gt, aten.ge, aten.lt, aten.le})
+LOGIC = {
+    aten.logical_and: "and", aten.bitwise_and: "and", aten.logical_or: "or", aten.bitwise_or: "or",
+    aten.logical_xor: "xor", aten.bitwise_xor: "xor",
+}  # fmt: skip
+"""The calls on two truths, and what they compute; on integers, the bitwise ones compute with bits."""
+NOT = frozenset({aten.logical_not, aten.bitwise_not})
+
+
+def is_truth(value: Any) -> bool:
+    """Return whether a value of a captured graph holds truths."""
+    return isinstance(value, fx.Node) and value.meta.get("type") is torch.bool
+
+
 def changes(node: fx.Node) -> bool:
     """Return whether a call writes into one of its arguments."""
     said = schema(node)

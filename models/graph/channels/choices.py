@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from models.graph.calls import COMPARISONS, LOGIC, NOT, is_truth
 from models.graph.channels import labels as table
 from models.graph.channels.labels import stretched
-from models.graph.channels.masked import NEGATIONS, Number, is_truth
+from models.graph.channels.masked import Number
 from models.graph.channels.rule import Rule, Walk
 from models.graph.channels.values import Raw
 
@@ -74,11 +75,8 @@ def _is_of_code(walk: Walk, node: fx.Node) -> bool:
 
 
 CHOICES: dict[Any, Rule] = {
-    **dict.fromkeys(table.COMPARISONS, _compared),
-    **dict.fromkeys((aten.logical_and, aten.bitwise_and), partial(_joined, product=True)),
-    **dict.fromkeys(
-        (aten.logical_or, aten.bitwise_or, aten.logical_xor, aten.bitwise_xor), partial(_joined, product=False)
-    ),
-    **dict.fromkeys(NEGATIONS, _negated),
+    **dict.fromkeys(COMPARISONS, _compared),
+    **{call: partial(_joined, product=kind == "and") for call, kind in LOGIC.items()},
+    **dict.fromkeys(NOT, _negated),
     **dict.fromkeys(CONDITION, _chosen),
 }

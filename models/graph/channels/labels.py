@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from models.graph.calls import COMPARISONS
+
 aten = torch.ops.aten
 
 MOVES = frozenset({
@@ -44,8 +46,6 @@ SHAPES = frozenset(
     {aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.new_zeros, aten.new_ones, aten.new_full}
 )
 """Operations that read only the shape of a value."""
-
-COMPARISONS = frozenset({aten.eq, aten.ne, aten.gt, aten.ge, aten.lt, aten.le})
 
 POINTWISE = COMPARISONS | frozenset({
     aten.relu, aten.relu6, aten.hardtanh, aten.clamp, aten.clamp_min, aten.clamp_max, aten.leaky_relu, aten.elu,

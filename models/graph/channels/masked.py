@@ -24,14 +24,6 @@ Number = float | None
 KEEPS = table.MOVES - {aten.to, aten._to_copy} | {aten.mean, aten.amax, aten.amin}
 """Calls that give a number if all numbers that they read are this number. Conversions may round."""
 
-NEGATIONS = frozenset({aten.logical_not, aten.bitwise_not})
-"""Calls that negate truths, which are 1 or 0 here."""
-
-
-def is_truth(node: fx.Node) -> bool:
-    """Return whether a node gives truths."""
-    return node.meta.get("type") is torch.bool
-
 
 def number(
     node: fx.Node, labels: Any, before: Mapping[fx.Node, Any], known: Mapping[fx.Node, Number], module: nn.Module | None
@@ -54,7 +46,7 @@ def number(
     packet = calls.packet(node)
     if packet in KEEPS and len(sources) == 1:
         return known[sources[0]]
-    if packet in NEGATIONS and is_truth(node):  # ~1 is -2
+    if packet in calls.NOT and calls.is_truth(node):  # ~1 is -2
         return float(not known[sources[0]])
     run: Any = node.target if packet in table.ELEMENTWISE and not _draws(node) else module
     if run is None or (len(sources) > 1 and _one_meets_several(sources, before)):

@@ -23,12 +23,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
-from models.graph.calls import BATCH, SIZES
+from models.graph.calls import BATCH, COMPARISONS, SIZES, is_truth
 from models.graph.chains import fits
 from models.graph.channels import labels as table
 from models.graph.channels.classes import Channels
 from models.graph.channels.kernels import passes_channels
-from models.graph.channels.masked import is_truth
 from models.graph.channels.walk import ACTIVATIONS, POOLS
 from models.graph.flow import is_shared
 from models.graph.normal import NormalForm
@@ -155,8 +154,8 @@ class Silence(fx.Interpreter):
         plain = packet in SIZES or target is operator.getitem
         if plain or not any(bool(leaf.isnan().any()) for leaf in given):
             return super().call_function(target, args, kwargs)
-        if packet in table.COMPARISONS or packet in truths.LOGIC:
-            known = packet in table.COMPARISONS or (is_truth(self.at) and len(given) == len(args))
+        if packet in COMPARISONS or packet in truths.LOGIC:
+            known = packet in COMPARISONS or (is_truth(self.at) and len(given) == len(args))
             return truths.truth(packet, args, kwargs) if known else self._unknown()
         if packet in table.WITH_INDICES:  # of NaN, the places mean nothing
             values = super().call_function(target, args, kwargs)[0]

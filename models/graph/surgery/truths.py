@@ -12,20 +12,21 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from models.graph import calls
+
 aten = torch.ops.aten
 
-_LOGIC = {
-    aten.bitwise_and: torch.logical_and, aten.bitwise_or: torch.logical_or, aten.bitwise_xor: torch.logical_xor,
-    aten.bitwise_not: torch.logical_not,
-}  # fmt: skip
+LOGIC = {
+    **{call: getattr(torch, f"logical_{kind}") for call, kind in calls.LOGIC.items()},
+    **dict.fromkeys(calls.NOT, torch.logical_not),
+}
 """What calls on truths compute: those on bits take no NaN."""
-LOGIC = frozenset({*_LOGIC, aten.logical_and, aten.logical_or, aten.logical_xor, aten.logical_not})
 CHOICES = frozenset({aten.where, aten.masked_fill})
 
 
 def truth(packet: Any, args: Any, kwargs: Any) -> Tensor:
     """Return the truths that a comparison or a call on truths gives; they are unknown where a number that it reads is."""
-    found: Tensor = _LOGIC.get(packet, packet)(*args, **kwargs).double()
+    found: Tensor = LOGIC.get(packet, packet)(*args, **kwargs).double()
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):
             found = torch.where(leaf.isnan(), math.nan, found)
