@@ -13,9 +13,9 @@ from torch import fx
 
 from deploy.lowering.builder import Builder, Rule, numbers
 from deploy.lowering.combining import Operand, combined, operand, opposite
-from deploy.lowering.truths import COMPARISONS, LOGIC, is_whole
+from deploy.lowering.truths import LOGIC, is_whole
 from deploy.operations.functions import Function
-from models.graph.calls import NOT, is_truth, values
+from models.graph.calls import COMPARISONS, NOT, is_truth, values
 
 aten = torch.ops.aten
 

@@ -21,15 +21,13 @@ from models.graph.calls import is_truth, packet, source
 
 aten = torch.ops.aten
 
-COMPARISONS = {call: call.__name__ for call in calls.COMPARISONS}
-"""The calls that compare two values, and their kinds of Combine."""
 LOGIC = {call: {"and": "mul", "or": "max", "xor": "ne"}[kind] for call, kind in calls.LOGIC.items()}
 """The calls on two truths, and the kinds of Combine that they are on 1 and 0."""
 CONVERSIONS = (aten.to, aten._to_copy)
 ANY_NUMBERS = frozenset({*MOVES, *PICKING, *GROWING, *CONVERSIONS, operator.getitem})
 """Calls that give the numbers that they read."""
 ON_TRUTHS = ANY_NUMBERS | {
-    *COMPARISONS, *LOGIC, *calls.NOT, aten.add, aten.mul, aten.maximum, aten.minimum, aten.amax, aten.amin, aten.max, aten.min,
+    *calls.COMPARISONS, *LOGIC, *calls.NOT, aten.add, aten.mul, aten.maximum, aten.minimum, aten.amax, aten.amin, aten.max, aten.min,
     aten.where,
 }  # fmt: skip
 """Calls that may give truths."""

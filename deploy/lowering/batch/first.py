@@ -20,8 +20,8 @@ from deploy.lowering.batch.rules import LAST, MOVING, RULES
 from deploy.lowering.batch.writer import Writer, shape_of
 from deploy.lowering.builder import refused
 from deploy.lowering.modules import ELEMENTWISE
-from deploy.lowering.truths import COMPARISONS, LOGIC
-from models.graph.calls import NOT, packet, source
+from deploy.lowering.truths import LOGIC
+from models.graph.calls import COMPARISONS, NOT, packet, source
 from models.graph.channels.labels import IDLE, POINTWISE
 from models.graph.flow import is_size, module, sources
 from models.graph.normal import NormalForm

@@ -47,7 +47,7 @@ SHAPES = frozenset(
 )
 """Operations that read only the shape of a value."""
 
-POINTWISE = COMPARISONS | frozenset({
+POINTWISE = COMPARISONS.keys() | frozenset({
     aten.relu, aten.relu6, aten.hardtanh, aten.clamp, aten.clamp_min, aten.clamp_max, aten.leaky_relu, aten.elu,
     aten.selu, aten.celu, aten.gelu, aten.silu, aten.mish, aten.sigmoid, aten.log_sigmoid, aten.tanh, aten.hardswish,
     aten.hardsigmoid, aten.hardshrink, aten.softshrink, aten.softplus, aten.abs, aten.neg, aten.exp, aten.expm1,

@@ -25,7 +25,7 @@ from models.graph.normal import NormalForm
 
 aten = torch.ops.aten
 
-BROADCASTS = table.BROADCASTS | calls.COMPARISONS | CONDITION.keys()
+BROADCASTS = table.BROADCASTS | calls.COMPARISONS.keys() | CONDITION.keys()
 """Calls of several values, which need no expansion before them."""
 PICTURE, ANSWER = "the picture's own", "the network's answer"
 
