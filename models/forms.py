@@ -10,6 +10,7 @@ from torch import nn
 
 from engine.cli.archs import is_users_code
 from models import check, registry, user_code
+from models.fused import view as view  # registers how an evaluation runs a network
 from models.graph.normal import picture_of
 
 if TYPE_CHECKING:

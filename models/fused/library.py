@@ -13,12 +13,13 @@ OPENMP = ("-fopenmp", "-fno-trapping-math")
 """The loops run on the threads of torch's OpenMP, which is found when the library is loaded, so nothing is linked. A second
 OpenMP would compete for the processors with threads that wait for work."""
 SOURCES = Sources(
-    "the loops of training", Path(__file__).parent / "source", "fused", {"avx2": AVX2, "avx512": AVX512} if X86 else {},
+    "the loops of training", Path(__file__).parent / "source", "fused", {"avx2": (*AVX2, "-mfma"), "avx512": AVX512} if X86 else {},
     flags=(*FLAGS, *OPENMP),
 )  # fmt: skip
 _TYPES = {
     "mc_moments": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 3),
     "mc_coded": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5, c_int),
+    "mc_settled": (c_void_p, c_int64, c_int, *(c_void_p,) * 6, c_int),
     "mc_sums": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 5),
     "mc_back": (c_void_p, c_int, c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 7),
     "mc_selected": (c_void_p, c_int, c_int64, c_int, *(c_void_p,) * 4),

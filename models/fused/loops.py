@@ -112,6 +112,30 @@ def coded(z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, 
     return out
 
 
+def settled(
+    z: Tensor, scale: Tensor | None, bias: Tensor | None, a: Tensor | None, c: Tensor | None, grid: Tensor, kind: Kind,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """Return as `coded` what follows a layer in evaluation, on a CPU: codes of (z scale + bias) a + c.
+
+    Args:
+        z: fp32.
+        scale, bias: of the layer, (channels,); None: there is none.
+        a, c: of the batch norm, both or neither.
+        dtype: fp32, or uint8 or int8 for codes that fit.
+    """
+    out = torch.empty_like(z, dtype=dtype)
+    wide, *each = _side_by_side(z, *(value for value in (scale, bias, a, c) if value is not None))
+    at, half = _given(wide)
+    if half:
+        raise TypeError("evaluation has sums in fp32")
+    held = iter(_given(*each))
+    factors = [None if value is None else next(held) for value in (scale, bias, a, c)]
+    bytes_out = {torch.float32: 0, torch.uint8: 1, torch.int8: 1}[dtype]
+    _run(library.loaded().mc_settled, at, *wide.shape, *factors, _rule(grid, kind), out.data_ptr(), bytes_out)
+    return out
+
+
 @by_kernels(_kernels)
 def sums(
     g: Tensor, z: Tensor, k: Tensor, a: Tensor, c: Tensor, grid: Tensor, kind: Kind, slope: str

@@ -37,7 +37,7 @@ def pools(form: NormalForm) -> dict[fx.Node, nn.MaxPool2d]:
     if type_and_device(form)[1].type != "cuda":
         return {}
     every = ((node, _pool(form, node)) for node in form.captured.graph.nodes)
-    return {node: pool for node, pool in every if pool is not None and not _has_hooks(pool)}
+    return {node: pool for node, pool in every if pool is not None and not has_hooks(pool)}
 
 
 def numbers(node: fx.Node) -> int:
@@ -65,7 +65,7 @@ class _Chain:
 
     def take(self, fits: bool = True) -> bool:
         """Add the next node, if it `fits` and its module has no hooks: hooks need a call of their module."""
-        if not fits or self.at is None or _has_hooks(self.next):
+        if not fits or self.at is None or has_hooks(self.next):
             return False
         self.nodes.append(self.at)
         behind = readers(self.at)
@@ -113,10 +113,13 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
     if not chain.nodes or (layer is None and norm is None and quantizer is None):
         return None
     without_codes = not on_gpu and quantizer is None and not isinstance(layer, QuantConv2d)
-    alone = act == "none" and pool is None
-    if without_codes and batch is not None and (alone or batch * max(map(numbers, chain.nodes)) < FEW):
+    bare = act == "none" and pool is None
+    if without_codes and batch is not None and (bare or batch * max(map(numbers, chain.nodes)) < FEW):
         return None
-    return chain.nodes, Segment(layer, norm, act, quantizer, pool)
+    behind = [module(form, node) for node in chain.nodes[-1].users]
+    convolutions = [found for found in behind if isinstance(found, QuantConv2d)]
+    alone = quantizer is not None and len(convolutions) == len(behind)
+    return chain.nodes, Segment(layer, norm, act, quantizer, pool, convolutions if alone else [])
 
 
 def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:
@@ -125,7 +128,7 @@ def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:
     return found if type(found) is nn.MaxPool2d and windows.fits(found) else None
 
 
-def _has_hooks(found: nn.Module | None) -> bool:
+def has_hooks(found: nn.Module | None) -> bool:
     """Return whether a module has hooks besides those whose work segments do, too: they have the attribute in_segments."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     hooks = (hook for kind in kinds for hook in getattr(found, kind, {}).values())
@@ -162,5 +165,5 @@ def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quant
     found = module(form, reader) if reader is not None else None
     if follows and isinstance(found, QuantConv2d):
         found = found.input_quantizer
-    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule and not _has_hooks(found)
+    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule and not has_hooks(found)
     return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]

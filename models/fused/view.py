@@ -1,4 +1,4 @@
-"""The view of a network that training runs: the same parameters, with segments for the operations between layers."""
+"""The view of a network that training and evaluation run: the same parameters, with segments for the operations between layers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from engine.errors import UserError
+from engine.numerics import faster
+from engine.numerics.batches import ON_CPU
 from engine.system import ranks
 from engine.system.compiled import Unavailable
 from engine.system.messages import notice
-from models.fused import loops
-from models.fused.segments import numbers, pools, segments
+from models.fused import loops, settled
+from models.fused.segment import Segment
+from models.fused.segments import has_hooks, numbers, pools, segments
 from models.graph.flow import writes
-from models.graph.normal import NormalForm, type_and_device
+from models.graph.normal import NormalForm, check_size, type_and_device
 
 MANY = {"cpu": 2e10, "cuda": 4e11}
 """The fewest numbers between layers, in a whole training, for which loops save time: they take some seconds to compile."""
+MANY_EVALUATED = 4e9
+"""The fewest in an evaluation."""
 
 
 def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module | None:
@@ -50,6 +55,19 @@ def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module
     return View(form, batch if asked == "auto" else None)
 
 
+def evaluating(model: nn.Module, pictures: int) -> View | None:
+    """Return the view that evaluates a network of many pictures on a CPU, bit for bit as the network does, or None."""
+    if not isinstance(model, NormalForm) or type_and_device(model) != (torch.float32, torch.device("cpu")):
+        return None
+    if pictures * _numbers(model) < MANY_EVALUATED or has_hooks(model) or settled.trusted():
+        return None
+    view = View(model, ON_CPU).eval()
+    return view if any(isinstance(module, Segment) for module in view.children()) else None
+
+
+faster.register(evaluating)
+
+
 def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> bool:
     """Return whether there is something to replace, and numbers enough to repay the compiling."""
     if pictures * _numbers(form) < MANY[device.type] or writes(form):
@@ -63,7 +81,7 @@ def _numbers(form: NormalForm) -> int:
 
 
 class View(nn.Module):
-    """A replacement for a normal form in training: it computes the same, with the form's parameters and statistics.
+    """A replacement for a normal form in training and evaluation: it computes the same, with the form's parameters and statistics.
 
     Operations other than batch norm, max-pool, activation and quantizer run unchanged. If a call changes a value in place, all run
     unchanged.
@@ -107,6 +125,7 @@ class View(nn.Module):
             return getattr(self.__dict__["_form"][0], name)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_size(x, self._form[0].captured.picture)
         return self._interpreter.run(x)
 
 

@@ -87,11 +87,7 @@ class NormalForm(nn.Module):
         self.register_load_state_dict_pre_hook(_from_own_keys)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.captured.picture:
-            raise UserError(
-                f"the network was captured for pictures of {_by(self.captured.picture)}, not {_by(tuple(x.shape[1:]))}",
-                f"add --image_size {self.captured.picture[2]}",
-            )
+        check_size(x, self.captured.picture)
         if self._run is None:
             self._compile()
         return cast(Callable, self._run)(self, x)
@@ -146,6 +142,15 @@ class NormalForm(nn.Module):
         compiled.graph = self.captured.graph
         self.captured.graph.owning_module = None  # its modules are those of this form
         self._run = type(compiled).forward
+
+
+def check_size(x: Tensor, picture: Size) -> None:
+    """Raise UserError for pictures of another size than those of the captured network."""
+    if x.ndim != 4 or tuple(x.shape[1:]) != picture:
+        raise UserError(
+            f"the network was captured for pictures of {_by(picture)}, not {_by(tuple(x.shape[1:]))}",
+            f"add --image_size {picture[2]}",
+        )
 
 
 def type_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -19,6 +19,10 @@ Codes = tuple[int, int]
 """The least and the largest possible code."""
 
 
+TYPES = (torch.float32, torch.bfloat16, torch.uint8, torch.int8)
+"""The types that hold codes of an input."""
+
+
 class Layout(NamedTuple):
     """A weight laid out for int8 convolutions.
 
@@ -67,16 +71,14 @@ class Product(torch.autograd.Function):
 
     Above it, sums of halved codes are rounded twice. Then they are off by at most one unit in the last place.
 
-    The codes of x are in fp32 or bf16, those of the weight in fp32.
+    The codes of x are in one of TYPES, those of the weight in fp32.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, least: int, laid_out: Layout) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.conv = conv
-        short = x.to(torch.int16)  # in two steps, as torch converts fp32 to bytes one by one
-        short = short.sub_(least) if least else short
-        held = short.to(torch.uint8, memory_format=torch.channels_last)
+        held = _bytes(x, least)
         found = laid_out.codes(held)
         if laid_out.ones is None:
             return found
@@ -97,6 +99,16 @@ class Product(torch.autograd.Function):
         )  # fmt: skip
         of_x, of_weight = (None if of is None else of.to(given.dtype) for of, given in ((of_x, x), (of_weight, weight)))
         return of_x, of_weight, None, None, None
+
+
+def _bytes(x: Tensor, least: int) -> Tensor:
+    """Return codes in bytes, channels last, with 0 for the least one."""
+    if x.dtype in (torch.uint8, torch.int8):
+        held = x.view(torch.uint8)  # where the difference of codes below 0 is right, too, as bytes wrap around
+        return (held - least if least else held).contiguous(memory_format=torch.channels_last)
+    short = x.to(torch.int16)  # in two steps, as torch converts fp32 to bytes one by one
+    short = short.sub_(least) if least else short
+    return short.to(torch.uint8, memory_format=torch.channels_last)
 
 
 def _laid_out(weight: Tensor, conv: nn.Conv2d, shape: tuple[int, ...], zero: int, scale: float = 1.0) -> QConv:

@@ -41,7 +41,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None, lay
         codes: returns the code range of `x`, if both tensors are codes; None for numbers and an ordinary convolution.
         layouts: those already made of this weight; a new one is added.
     """
-    if codes is not None and precision.in_force() == "exact" and x.dtype in (torch.float32, torch.bfloat16):
+    if codes is not None and precision.in_force() == "exact" and x.dtype in eight_bits.TYPES:
         span = codes()
         if eight_bits.fits(conv, x, span):
             shape, layouts = tuple(x.shape), {} if layouts is None else layouts
@@ -71,8 +71,8 @@ def _product(
     times: Times, x: Tensor, weight: Tensor, codes: Span | None, groups: int = 1, key: Hashable = None
 ) -> Tensor:
     how = precision.in_force()
-    if x.dtype == torch.bfloat16:  # codes that are stored in bf16
-        if codes is not None and how == "bf16":
+    if x.dtype in (torch.bfloat16, torch.uint8, torch.int8):  # codes that are stored in fewer bits
+        if codes is not None and how == "bf16" and x.dtype == torch.bfloat16:
             return times(x, weight.bfloat16())
         x = x.float()
     if codes is None or x.dtype != torch.float32 or how == "fp32":

@@ -12,6 +12,7 @@ from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.numerics import precision
 from engine.numerics.batches import at_a_time
+from engine.numerics.faster import faster
 from engine.numerics.layout import channels_last
 from engine.numerics.precision import Precision
 from engine.numerics.reuse import reusing
@@ -89,7 +90,8 @@ def evaluation_of(
     split, batch = pictures(side, device, count), BATCH if textbook else at_a_time(None, device.type)
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch
-    model.eval()
+    compute = model.eval() if textbook else faster(model.eval(), LONG)
+    how = "exact" if variant == FLOAT and how == "fp32" and not textbook else how  # as scores are computed
 
     @torch.no_grad()
     def run() -> None:
@@ -97,6 +99,6 @@ def evaluation_of(
             for images, _ in split.batches(batch):
                 images = images.contiguous() if textbook else images
                 with precision.training(how, device, variant != FLOAT):
-                    model(images)
+                    compute(images)
 
     return run

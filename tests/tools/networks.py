@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from engine.checkpoint.format import Checkpoint
 from models import forms
@@ -39,3 +39,23 @@ def ends(network: NormalForm) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def for_side(content: Checkpoint, side: int) -> Checkpoint:
     """Return a checkpoint with this picture side; files of the original repository have none."""
     return replace(content, dataset=replace(content.dataset, image_size=side))
+
+
+class Forked(nn.Module):
+    """A sum, a pool, and a value that two layers and the sum read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.n0 = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.a, self.na = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.a2, self.na2 = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.b, self.nb = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.short = nn.Conv2d(16, 16, 1)
+        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.n0(self.stem(x)).relu()
+        y = self.na(self.a(x)).relu()
+        y = self.na2(self.a2(y)).relu()
+        y = self.nb(self.b(self.pool(y)))
+        return self.fc((y + self.short(self.pool(x))).relu().mean((2, 3)))

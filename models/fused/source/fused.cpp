@@ -85,6 +85,14 @@ VISIBLE int mc_coded(const void *z, int half, int64_t rows, int channels, const 
     return 0;
 }
 
+// bytes: whether codes are stored in bytes, else in fp32.
+VISIBLE int mc_settled(const float *z, int64_t rows, int channels, const float *scale, const float *bias, const float *a,
+                       const float *c, const Rule *rule, void *out, int bytes) {
+#pragma omp parallel
+    best().settled[bytes](z, Share(rows, omp_get_thread_num(), omp_get_num_threads()), channels, {scale, bias, a, c}, *rule, out);
+    return 0;
+}
+
 // into: three sums for each channel.
 VISIBLE int mc_sums(const void *g, int g_half, const void *z, int half, int64_t rows, int channels, const float *k, const float *a,
                     const float *c, const Rule *rule, float *into) try {

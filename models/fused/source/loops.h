@@ -32,18 +32,36 @@ template <class Z> ALWAYS void ends_of(const Z *z, Share share, int channels, do
     });
 }
 
+// Returns the code of a number that an activation reads.
+ALWAYS Vector code(Vector x, const Rule &rule) {
+    const Vector one = all(1.0f);
+    x = between(x, rule.bottom, rule.top);
+    if (rule.kind == 1) return nearest(between(x / rule.step, rule.low, rule.high));
+    if (rule.kind == 4) return nearest(between(x * 0.1f * rule.high, rule.low, rule.high));  // 0.1: see dorefa.py
+    if (rule.kind == 2) return x >= 0.0f ? one : -one;
+    if (rule.kind == 3) return (x > 0.5f ? one : Vector{}) - (x < -0.5f ? one : Vector{});
+    return x;
+}
+
 template <class Z, class Out>
 ALWAYS void coded_of(const Z *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule, Out *out) {
-    const Vector step = all(rule.step), one = all(1.0f);
     for (int64_t row = share.begin; row < share.end; row++)
         each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
-            Vector x = (load(z + row * channels + at, count) - load(k + at, count)) * load(a + at, count) + load(c + at, count);
-            x = between(x, rule.bottom, rule.top);
-            if (rule.kind == 1) x = nearest(between(x / step, rule.low, rule.high));
-            else if (rule.kind == 4) x = nearest(between(x * 0.1f * rule.high, rule.low, rule.high));  // 0.1: see dorefa.py
-            else if (rule.kind == 2) x = x >= 0.0f ? one : -one;
-            else if (rule.kind == 3) x = (x > 0.5f ? one : Vector{}) - (x < -0.5f ? one : Vector{});
-            store(out + row * channels + at, x, count);
+            const Vector x = (load(z + row * channels + at, count) - load(k + at, count)) * load(a + at, count) + load(c + at, count);
+            store(out + row * channels + at, code(x, rule), count);
+        });
+}
+
+// Scale and bias of a layer, then a batch norm in evaluation, x a + c; both in fp32, as torch computes them. Null: there is none.
+template <class Out>
+ALWAYS void settled_of(const float *z, Share share, int channels, const Factors &of, const Rule &rule, Out *out) {
+    for (int64_t row = share.begin; row < share.end; row++)
+        each_vector(channels, [&](int at, int count) ALWAYS_LAMBDA {
+            Vector x = load(z + row * channels + at, count);
+            if (of.scale) x = of.bias ? plus(x, load(of.scale + at, count), load(of.bias + at, count)) : x * load(of.scale + at, count);
+            else if (of.bias) x = x + load(of.bias + at, count);
+            if (of.a) x = plus(x, load(of.a + at, count), load(of.c + at, count));
+            store(out + row * channels + at, code(x, rule), count);
         });
 }
 
@@ -105,6 +123,10 @@ template <class Z, class Out>
 void coded_any(const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule, void *out) {
     coded_of(static_cast<const Z *>(z), share, channels, k, a, c, rule, static_cast<Out *>(out));
 }
+template <class Out>
+void settled_any(const float *z, Share share, int channels, const Factors &of, const Rule &rule, void *out) {
+    settled_of(z, share, channels, of, rule, static_cast<Out *>(out));
+}
 template <class G, class Z>
 void sums_any(const void *g, const void *z, Share share, int channels, const float *k, const float *a, const float *c, const Rule &rule,
               double *into) {
@@ -131,7 +153,7 @@ void returned_any(const float *d, const uint8_t *which, const void *z, Share sha
 
 }  // namespace
 
-// Chosen by which numbers are bf16: z; the gradient and z; or z and the codes.
+// Chosen by which numbers are bf16: z; the gradient and z; or z and the codes. Those of `settled` are chosen by whether codes are bytes.
 #define TABLE(name, runs_here) \
     extern const Loops name; \
     const Loops name = { \
@@ -139,6 +161,7 @@ void returned_any(const float *d, const uint8_t *which, const void *z, Share sha
         {moments_any<float>, moments_any<Half>}, \
         {ends_any<float>, ends_any<Half>}, \
         {{coded_any<float, float>, coded_any<float, Half>}, {coded_any<Half, float>, coded_any<Half, Half>}}, \
+        {settled_any<float>, settled_any<uint8_t>}, \
         {{sums_any<float, float>, sums_any<float, Half>}, {sums_any<Half, float>, sums_any<Half, Half>}}, \
         {{back_any<float, float>, back_any<float, Half>}, {back_any<Half, float>, back_any<Half, Half>}}, \
         {selected_any<float>, selected_any<Half>}, \

@@ -13,6 +13,11 @@ struct Rule {
     float first, last;      // x / step gives the step a gradient between them
 };
 
+// What evaluation multiplies and adds in each channel: a layer's scale and bias, then a batch norm's a and c; each may be null.
+struct Factors {
+    const float *scale, *bias, *a, *c;
+};
+
 // The windows of a max-pool, see windows.py.
 struct Windows {
     int size_down, size_across, step_down, step_across, above, left;  // above, left: padding
@@ -30,6 +35,7 @@ struct Loops {
     void (*moments[2])(const void *, Share, int, const float *, double *);
     void (*ends[2])(const void *, Share, int, double *, double *);
     void (*coded[2][2])(const void *, Share, int, const float *, const float *, const float *, const Rule &, void *);
+    void (*settled[2])(const float *, Share, int, const Factors &, const Rule &, void *);
     void (*sums[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, double *);
     void (*back[2][2])(const void *, const void *, Share, int, const float *, const float *, const float *, const Rule &, const float *,
                        const float *, void *);

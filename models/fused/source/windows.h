@@ -7,20 +7,6 @@ namespace {  // each instruction set has its own
 
 constexpr int MOST = 256;  // numbers in a window, and windows that hold a number
 
-typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-
-ALWAYS Bits load(const uint8_t *at, int count) {
-    Bytes held{};
-    if (count == LANES) std::memcpy(&held, at, sizeof held);
-    else for (int n = 0; n < count; n++) held[n] = at[n];
-    return __builtin_convertvector(__builtin_convertvector(held, Shorts), Bits);  // in one step GCC takes each number apart
-}
-ALWAYS void store(uint8_t *to, Bits x, int count) {
-    const Bytes held = __builtin_convertvector(__builtin_convertvector(x, Shorts), Bytes);
-    if (count == LANES) std::memcpy(to, &held, sizeof held);
-    else for (int n = 0; n < count; n++) to[n] = held[n];
-}
-
 // As each_vector, but the last vector is full and computes some channels a second time: a part of a vector takes longer.
 template <class Act> ALWAYS void each_full_vector(int channels, Act act) {
     int at = 0;

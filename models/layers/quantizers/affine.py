@@ -147,13 +147,13 @@ class AffineActivation(Quantizer):
         self.seen.fill_(1)
 
     def ready(self) -> bool:
-        return True
+        return self.codes_now()
 
     def asks_for_ends(self) -> bool:
-        return not self.frozen
+        return self.training and not self.frozen
 
     def rule(self, features: int, ends: Callable[[], tuple[Tensor, Tensor]]) -> Rule:
-        if not self.frozen:
+        if self.asks_for_ends():
             self._observe(*ends())
         scale, zero = self.scale_and_zero()
         lowest, highest = code_range(self.bits, self.symmetric)
@@ -168,7 +168,7 @@ class AffineActivation(Quantizer):
         self.seen.fill_(1)
 
     def forward(self, x: Tensor) -> Quantized:
-        if self.training and not self.frozen:
+        if self.asks_for_ends():
             self._observe(x.detach().amin(), x.detach().amax())
         elif not self.training and not self.seen:  # not checked in training: it would wait for the GPU
             return Quantized(x, None)

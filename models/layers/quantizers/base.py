@@ -187,7 +187,7 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Return whether `rule` describes a call in training mode completely."""
+        """Return whether `rule` describes a call completely now."""
         return False
 
     def asks_for_ends(self) -> bool:
@@ -195,7 +195,7 @@ class Quantizer(nn.Module):
         return False
 
     def rule(self, features: int, ends: Callable[[], tuple[Tensor, Tensor]]) -> Rule:
-        """Return the rule that codes a batch in training mode, and update the state like a call.
+        """Return the rule that codes a batch, and in training mode update the state like a call.
 
         Args:
             features: number of values in one picture.

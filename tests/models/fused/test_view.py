@@ -24,29 +24,9 @@ from quant.spec import affine_spec, uniform
 from tests.tools import networks
 
 
-class Residual(nn.Module):
-    """A sum, a pool, and a value that two layers and the sum read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.n0 = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
-        self.a, self.na = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        self.a2, self.na2 = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        self.b, self.nb = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        self.short = nn.Conv2d(16, 16, 1)
-        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(16, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.n0(self.stem(x)).relu()
-        y = self.na(self.a(x)).relu()
-        y = self.na2(self.a2(y)).relu()
-        y = self.nb(self.b(self.pool(y)))
-        return self.fc((y + self.short(self.pool(x))).relu().mean((2, 3)))
-
-
 def form_of(spec: str) -> NormalForm:
     torch.manual_seed(5)
-    form = capture(Residual(), (3, 12, 12), "residual")
+    form = capture(networks.Forked(), (3, 12, 12), "residual")
     chosen = {"w4a4": uniform("dorefa", 4, 4), "lsq": uniform("lsq", 4, 4), "int8": affine_spec(8, 8, 0, True)}[spec]
     return prepare(form, chosen).to(memory_format=torch.channels_last).train()
 
@@ -120,7 +100,7 @@ def test_it_pays_in_long_trainings_alone(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_loops_of_numbers_are_taken_where_they_pay() -> None:
     """On a CPU, a float network runs them for an activation behind a norm, and in large batches."""
-    form = capture(Residual(), (3, 12, 12), "residual").train()
+    form = capture(networks.Forked(), (3, 12, 12), "residual").train()
     shape = (16, 12, 12)  # of the first three norms; the fourth has no activation
     few = -(-segments.FEW // math.prod(shape))
     assert chosen(form, "auto", 10**9, few - 1) is None
