@@ -45,6 +45,10 @@ OF_DATA = {
     "--skip_bad",
 }
 """Flags of data sets."""
+OF_PICTURES = {"--top", "--score", "--draw"}
+"""Flags of what is said of pictures."""
+OF_BOXES, OF_CLASSES = {"--arch", "--score", "--draw"}, {"--top"}
+"""Flags of detectors, and of classifiers."""
 EXECUTORS = ("auto", "native", "torch", "reference")
 
 
@@ -96,11 +100,22 @@ class Options(Command):
         if bool(self.pictures) == self.evaluate:
             what = "both pictures and --evaluate" if self.evaluate else "no pictures"
             raise UserError(what, "name pictures to classify, or give --evaluate for the accuracy")
+        if self.pictures:
+            self._refuse(OF_DATA, "{} goes with --evaluate, not with pictures")
+        else:
+            self._refuse(OF_PICTURES, "{} goes with pictures, not with --evaluate")
+
+    def check(self, boxes: bool) -> None:
+        """Raise UserError for a flag of the other kind of network; `boxes`: whether the file holds a detector."""
+        if boxes:
+            self._refuse(OF_CLASSES, f"{{}} is for classifiers, and {self.model} holds a detector")
+        else:
+            self._refuse(OF_BOXES, f"{{}} is for detectors, and {self.model} holds a classifier")
+
+    def _refuse(self, flags: set[str], what: str) -> None:
         typed = {word.partition("=")[0] for word in self.words}
-        if self.draw and not self.pictures:
-            raise UserError("--draw needs pictures, and none are named", "name pictures, or leave --draw out")
-        if self.pictures and (given := sorted(typed & OF_DATA)):
-            raise UserError(f"{given[0]} goes with --evaluate, not with pictures", f"leave {given[0]} out")
+        if given := sorted(typed & flags):
+            raise UserError(what.format(given[0]), f"leave {given[0]} out")
 
     @property
     def batch(self) -> int:
@@ -126,6 +141,7 @@ def body(options: Options) -> dict[str, Any]:
     from deploy.executors.choose import choose
 
     held = packed.open(options.model)
+    options.check(bool(held.made.dataset.boxes))
     if len(held.program.answer) != 1:
         raise UserError(
             f"{options.model}: its answer has shape {held.program.answer}, not one number for each class",
@@ -138,8 +154,6 @@ def body(options: Options) -> dict[str, Any]:
         return _evaluated(options, held, executor)
     if held.made.dataset.boxes:
         return _detected(options, held, executor)
-    if options.draw:
-        raise UserError(f"--draw: {options.model} holds a classifier, which finds no boxes", "leave --draw out")
     return _classified(options, held, executor)
 
 

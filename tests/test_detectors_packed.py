@@ -88,6 +88,7 @@ def test_boxes_are_made_with_the_settings_that_were_packed(command: Callable) ->
     assert said == {"outputs": [{"name": "top", "shape": [15, 8, 8]}], "settings": {"nms_thresh": 0.25}}
     right = command(*RUN, PACKED)
     assert right.code == 0, right.err
+    assert_refused(command(*RUN, PACKED, "--top", "2"), 2, f"--top is for classifiers, and {PACKED} holds a detector")
     in_format_2()
     for old, new, words in (
         ("nms_thresh = 0.25", "nms_thresh = 0.6", "nms_thresh is 0.6 in the code of cells.py:net, and 0.25 in the packed file"),

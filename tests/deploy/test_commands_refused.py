@@ -95,6 +95,11 @@ REFUSED = [
     (RUN, ("--model", PACKED, "empty.png"), BAD_DATA, ["empty.png", "an empty file"]),
     (RUN, ("--model", PACKED, "black.png", "--top", "0"), USAGE, ["--top"]),
     (RUN, ("--model", PACKED, "black.png", "--executor", "rust"), USAGE, ["--executor"]),
+    *((RUN, ("--model", PACKED, "--evaluate", *given), USAGE, [f"{given[0]} goes with pictures, not with --evaluate"])
+      for given in (("--top", "2"), ("--score", "0.5"), ("--draw", "found"))),
+    *((RUN, ("--model", PACKED, "black.png", *given), USAGE, [f"{given[0]} is for detectors, and {PACKED} holds a classifier"])
+      for given in (("--score", "0.5"), ("--draw", "found"), ("--arch", "nin"))),
+    (RUN, ("--model", PACKED, "--evaluate", "--arch", "nin"), USAGE, ["--arch is for detectors"]),
 ]  # fmt: skip
 
 
