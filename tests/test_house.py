@@ -96,7 +96,7 @@ def test_every_package_is_imported_from_where_the_toolkit_lies() -> None:
 
 def test_models_take_little_of_engine() -> None:
     """models may import checkpoints, errors, names of commands in hints, information about data, notices, packages in hints,
-    signals, random numbers and networks that are kept, precision, what an evaluation keeps and runs, how many pictures at a time, the compiler and sums over ranks."""
+    signals, random numbers and networks that are kept, precision, what an evaluation keeps and runs, the compiler and sums over ranks."""
     used = {target for name in sources() if name.startswith("models") for target in imported(name)}
     inside = {target for target in used if target.startswith("engine.") and not target.startswith("engine.checkpoint")}
     assert inside <= {
@@ -112,8 +112,7 @@ def test_models_take_little_of_engine() -> None:
         "engine.system.compiled",
         "engine.numerics.random_state",
         "engine.numerics.reuse",
-        "engine.numerics.faster",
-        "engine.numerics.batches",
+        "engine.numerics.evaluator",
         "engine.numerics.precision",
         "engine.system.packages",
         "engine.system.ranks",

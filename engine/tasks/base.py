@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from engine.data.info import Split
 from engine.numerics import precision
 from engine.numerics.batches import ON_CPU
-from engine.numerics.faster import faster
+from engine.numerics.evaluator import evaluator
 from engine.numerics.reuse import reusing
 from engine.system import ranks
 from engine.tasks.score import Score
@@ -153,7 +153,7 @@ class Task(ABC):
         dtype = _dtype([*model.parameters(), *model.buffers()])
         outputs, targets = [], []
         try:
-            compute = faster(model, len(split))
+            compute = evaluator(model, len(split), batch)
             with precision.computing("exact"), reusing():
                 mine = None if ranks.count() == 1 else torch.arange(len(split))[ranks.share(len(split))]
                 for images, target in split.batches(batch, mine):

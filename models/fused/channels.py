@@ -32,6 +32,11 @@ def constant(value: float, device: torch.device) -> Tensor:
     return torch.full((), value, dtype=torch.float32, device=device)
 
 
+def on(scale: Tensor | float | None, device: torch.device) -> Tensor | None:
+    """Return a scale as a tensor, None for 1."""
+    return constant(scale, device) if isinstance(scale, float) else scale
+
+
 def statistics(first: Tensor, second: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return mean and variance from the sums of z - k and of its square over `count` rows.
 

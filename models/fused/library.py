@@ -13,7 +13,7 @@ OPENMP = ("-fopenmp", "-fno-trapping-math")
 """The loops run on the threads of torch's OpenMP, which is found when the library is loaded, so nothing is linked. A second
 OpenMP would compete for the processors with threads that wait for work."""
 SOURCES = Sources(
-    "the loops of training", Path(__file__).parent / "source", "fused", {"avx2": (*AVX2, "-mfma"), "avx512": AVX512} if X86 else {},
+    "the loops between layers", Path(__file__).parent / "source", "fused", {"avx2": (*AVX2, "-mfma"), "avx512": AVX512} if X86 else {},
     flags=(*FLAGS, *OPENMP),
 )  # fmt: skip
 _TYPES = {

@@ -1,4 +1,4 @@
-"""Which nodes of a network one segment, or a kernel of its own, computes in training."""
+"""Which nodes of a network one segment, or a kernel of its own, computes in training and evaluation."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
     if without_codes and batch is not None and (bare or batch * max(map(numbers, chain.nodes)) < FEW):
         return None
     behind = [module(form, node) for node in chain.nodes[-1].users]
-    convolutions = [found for found in behind if isinstance(found, QuantConv2d)]
+    convolutions = [found for found in behind if isinstance(found, QuantConv2d) and not has_hooks(found)]
     alone = quantizer is not None and len(convolutions) == len(behind)
     return chain.nodes, Segment(layer, norm, act, quantizer, pool, convolutions if alone else [])
 
@@ -129,7 +129,11 @@ def _pool(form: NormalForm, node: fx.Node | None) -> nn.MaxPool2d | None:
 
 
 def has_hooks(found: nn.Module | None) -> bool:
-    """Return whether a module has hooks besides those whose work segments do, too: they have the attribute in_segments."""
+    """Return whether a module has a forward of its own, or hooks besides those whose work segments do, too: they have the
+    attribute in_segments.
+    """
+    if found is not None and "forward" in vars(found):
+        return True
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     hooks = (hook for kind in kinds for hook in getattr(found, kind, {}).values())
     return any(not getattr(hook, "in_segments", False) for hook in hooks)
@@ -163,7 +167,13 @@ def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quant
         follows: whether there is a segment that an input quantizer could end.
     """
     found = module(form, reader) if reader is not None else None
-    if follows and isinstance(found, QuantConv2d):
+    if follows and isinstance(found, QuantConv2d) and not has_hooks(found):
         found = found.input_quantizer
-    known = isinstance(found, Quantizer) and type(found).rule is not Quantizer.rule and not has_hooks(found)
+    known = isinstance(found, Quantizer) and _has_rule(type(found)) and not has_hooks(found)
     return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]
+
+
+def _has_rule(kind: type[Quantizer]) -> bool:
+    """Return whether a quantizer's rule describes its calls: the class that computes a call gives the rule, too."""
+    first = {name: next(each for each in kind.__mro__ if name in vars(each)) for name in ("rule", "forward")}
+    return first["rule"] is not Quantizer and first["rule"] is first["forward"]

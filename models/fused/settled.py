@@ -1,4 +1,5 @@
-"""What follows a layer in evaluation, in one pass over memory instead of one for each operation: the same bits as torch's.
+"""What follows a layer in evaluation, in one pass over memory instead of one for each operation: the same bits as torch's,
+for numbers that are channels last in memory.
 
     (z scale + bias) a + c -> activation -> code          a = gamma / sqrt(var + eps), c = beta - mean a
 
@@ -73,27 +74,31 @@ def _direction(flat: Tensor, scale: Tensor | None, a: Tensor | None) -> Tensor:
 def trusted() -> str:
     """Return why the loops are not used in evaluation; empty if their results are torch's, bit for bit, and they are used."""
     try:
-        same = all(_agrees(*given) for given in product((10, 16, 192), (False, True), (False, True), (False, True)))
+        same = all(
+            _agrees(*given)
+            for given in product((1, 10, 16, 192), ("none", "one", "each"), (False, True), (False, True))
+        )
     except Unavailable as fault:
         return str(fault)
     return "" if same else "torch's operations round in another order here"
 
 
 @torch.no_grad()
-def _agrees(channels: int, single: bool, biased: bool, affine: bool) -> bool:
+def _agrees(channels: int, scales: str, biased: bool, affine: bool) -> bool:
     """Compare on made-up sums of codes, some of them large.
 
     Args:
-        single: whether one scale serves all channels.
+        scales: "none", "one" for all channels, or one for "each".
         biased: whether the layer has a bias.
         affine: whether the norm has gamma and beta.
     """
-    draw = torch.Generator().manual_seed(channels)
-    z = torch.randint(-(2**16), 2**16, (3, channels, 9, 7), generator=draw).float()
+    draw, kind, where = torch.Generator().manual_seed(channels), torch.float32, torch.device("cpu")
+    z = torch.randint(-(2**16), 2**16, (3, channels, 9, 7), generator=draw, dtype=kind, device=where)
     z = z.contiguous(memory_format=torch.channels_last)
-    scale = 1e-4 * (1 + torch.rand((() if single else (channels, 1, 1)), generator=draw))
-    bias = torch.randn(channels, generator=draw) if biased else None
-    norm = nn.BatchNorm2d(channels, affine=affine).eval()
+    shape = {"one": (), "each": (channels, 1, 1)}.get(scales)
+    scale = None if shape is None else 1e-4 * (1 + torch.rand(shape, generator=draw, dtype=kind, device=where))
+    bias = torch.randn(channels, generator=draw, dtype=kind, device=where) if biased else None
+    norm = nn.BatchNorm2d(channels, affine=affine, dtype=kind, device=where).eval()
     for value in (norm.running_mean, norm.weight, norm.bias):
         if value is not None:
             value.normal_(generator=draw)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from engine.errors import UserError
-from engine.numerics import faster
-from engine.numerics.batches import ON_CPU
+from engine.numerics import evaluator
 from engine.system import ranks
 from engine.system.compiled import Unavailable
 from engine.system.messages import notice
@@ -55,17 +55,23 @@ def chosen(form: NormalForm, asked: str, pictures: int, batch: int) -> nn.Module
     return View(form, batch if asked == "auto" else None)
 
 
-def evaluating(model: nn.Module, pictures: int) -> View | None:
-    """Return the view that evaluates a network of many pictures on a CPU, bit for bit as the network does, or None."""
+def evaluating(model: nn.Module, pictures: int, batch: int) -> View | None:
+    """Return the view that evaluates a network on a CPU, bit for bit as the network does; None: it would save no time.
+
+    Args:
+        pictures: number of pictures in the whole evaluation.
+        batch: number of pictures at a time.
+    """
     if not isinstance(model, NormalForm) or type_and_device(model) != (torch.float32, torch.device("cpu")):
         return None
-    if pictures * _numbers(model) < MANY_EVALUATED or has_hooks(model) or settled.trusted():
+    if pictures * _numbers(model) < MANY_EVALUATED or has_hooks(model) or _has_any_global_hook():
         return None
-    view = View(model, ON_CPU).eval()
-    return view if any(isinstance(module, Segment) for module in view.children()) else None
+    view = View(model, batch).eval()
+    has_segments = any(isinstance(module, Segment) for module in view.children())
+    return view if has_segments and not settled.trusted() else None
 
 
-faster.register(evaluating)
+evaluator.register(evaluating)
 
 
 def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> bool:
@@ -116,6 +122,7 @@ class View(nn.Module):
                 new[node] = graph.node_copy(node, new.__getitem__)
         # a GraphModule would register the form's tensors a second time
         self._interpreter = fx.Interpreter(self, graph=graph)
+        self._interpreter.extra_traceback = False  # it would change the texts of errors
 
     def __getattr__(self, name: str) -> Any:
         """Return the form's attribute, for names of the graph that this module lacks."""

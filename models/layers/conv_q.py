@@ -145,6 +145,11 @@ class QuantConv2d(_Codes, nn.Conv2d):
         output = products.convolve(self, x_codes, w_codes, self.span(), layouts)
         return output, combined(x_scale, w_scale), self.bias
 
+    def reads_bytes(self, shape: tuple[int, ...]) -> bool:
+        """Return whether int8 convolutions multiply this layer's codes for an input of this shape, now and in this precision."""
+        w_codes, _, layouts = self.reused_codes()
+        return products.in_bytes(self, shape, w_codes, self.span(), layouts) is not None
+
     def forward(self, x: Tensor | Quantized) -> Tensor:
         return scaled(*self.sums(x))
 

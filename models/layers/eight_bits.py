@@ -19,10 +19,6 @@ Codes = tuple[int, int]
 """The least and the largest possible code."""
 
 
-TYPES = (torch.float32, torch.bfloat16, torch.uint8, torch.int8)
-"""The types that hold codes of an input."""
-
-
 class Layout(NamedTuple):
     """A weight laid out for int8 convolutions.
 
@@ -37,7 +33,7 @@ class Layout(NamedTuple):
     doubled: bool = False
 
 
-def fits(conv: nn.Conv2d, x: Tensor, codes: Codes) -> bool:
+def fits(conv: nn.Conv2d, device: torch.device, codes: Codes) -> bool:
     """Return whether an input's codes fit into bytes and this processor's int8 convolutions are exact; see qconv.trusted.
 
     Args:
@@ -45,7 +41,7 @@ def fits(conv: nn.Conv2d, x: Tensor, codes: Codes) -> bool:
     """
     low, high = codes
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return x.device.type == "cpu" and plain and low <= 0 <= high <= low + 255 and not qconv.trusted()
+    return device.type == "cpu" and plain and low <= 0 <= high <= low + 255 and not qconv.trusted()
 
 
 def layout(conv: nn.Conv2d, shape: tuple[int, ...], weight: Tensor, codes: Codes) -> Layout | None:
@@ -71,14 +67,14 @@ class Product(torch.autograd.Function):
 
     Above it, sums of halved codes are rounded twice. Then they are off by at most one unit in the last place.
 
-    The codes of x are in one of TYPES, those of the weight in fp32.
+    The codes of x are in one of products.CODES, those of the weight in fp32.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, least: int, laid_out: Layout) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d, laid_out: Layout) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.conv = conv
-        held = _bytes(x, least)
+        held = _bytes(x, laid_out.codes.zero)
         found = laid_out.codes(held)
         if laid_out.ones is None:
             return found
@@ -98,16 +94,16 @@ class Product(torch.autograd.Function):
             [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
         )  # fmt: skip
         of_x, of_weight = (None if of is None else of.to(given.dtype) for of, given in ((of_x, x), (of_weight, weight)))
-        return of_x, of_weight, None, None, None
+        return of_x, of_weight, None, None
 
 
-def _bytes(x: Tensor, least: int) -> Tensor:
-    """Return codes in bytes, channels last, with 0 for the least one."""
+def _bytes(x: Tensor, zero: int) -> Tensor:
+    """Return codes plus `zero` in bytes, channels last."""
     if x.dtype in (torch.uint8, torch.int8):
-        held = x.view(torch.uint8)  # where the difference of codes below 0 is right, too, as bytes wrap around
-        return (held - least if least else held).contiguous(memory_format=torch.channels_last)
+        held = x.view(torch.uint8)  # where the sum of codes below 0 is right, too, as bytes wrap around
+        return (held + zero if zero else held).contiguous(memory_format=torch.channels_last)
     short = x.to(torch.int16)  # in two steps, as torch converts fp32 to bytes one by one
-    short = short.sub_(least) if least else short
+    short = short.add_(zero) if zero else short
     return short.to(torch.uint8, memory_format=torch.channels_last)
 
 

@@ -19,6 +19,8 @@ from engine.numerics import onednn, precision
 from models.layers import columns, eight_bits, proven
 from models.layers.eight_bits import Codes, Layout
 
+CODES = (torch.float32, torch.bfloat16, torch.uint8, torch.int8)
+"""The types in which codes of an input may be stored."""
 LARGEST = 256
 """bf16 has 8 significant bits: it represents all integers up to this."""
 SUM = 2**24
@@ -41,16 +43,30 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None, lay
         codes: returns the code range of `x`, if both tensors are codes; None for numbers and an ordinary convolution.
         layouts: those already made of this weight; a new one is added.
     """
-    if codes is not None and precision.in_force() == "exact" and x.dtype in eight_bits.TYPES:
-        span = codes()
-        if eight_bits.fits(conv, x, span):
-            shape, layouts = tuple(x.shape), {} if layouts is None else layouts
-            if (shape, span) not in layouts:
-                layouts[shape, span] = eight_bits.layout(conv, shape, weight, span)
-            if (laid_out := layouts[shape, span]) is not None:
-                return eight_bits.Product.apply(x, weight, conv, span[0], laid_out)
+    if x.dtype in CODES:
+        laid_out = in_bytes(conv, tuple(x.shape), weight, codes, {} if layouts is None else layouts)
+        if laid_out is not None:
+            return eight_bits.Product.apply(x, weight, conv, laid_out)
     how = (conv.stride, conv.padding, conv.padding_mode, conv.dilation, conv.groups)
     return _product(partial(convolution, conv), x, weight, codes, conv.groups, how)
+
+
+def in_bytes(
+    conv: nn.Conv2d, shape: tuple[int, ...], weight: Tensor, codes: Span | None, layouts: Layouts
+) -> Layout | None:
+    """Return the weight's layout for int8 convolutions of an input of this shape, or None where they are not used.
+
+    Args:
+        codes, layouts: as in `convolve`.
+    """
+    if codes is None or precision.in_force() != "exact":
+        return None
+    span = codes()
+    if not eight_bits.fits(conv, weight.device, span):
+        return None
+    if (shape, span) not in layouts:
+        layouts[shape, span] = eight_bits.layout(conv, shape, weight, span)
+    return layouts[shape, span]
 
 
 def convolve_for_statistics(conv: nn.Conv2d, x: Tensor, weight: Tensor, codes: Span | None) -> Tensor:
@@ -71,7 +87,7 @@ def _product(
     times: Times, x: Tensor, weight: Tensor, codes: Span | None, groups: int = 1, key: Hashable = None
 ) -> Tensor:
     how = precision.in_force()
-    if x.dtype in (torch.bfloat16, torch.uint8, torch.int8):  # codes that are stored in fewer bits
+    if x.dtype in CODES[1:]:  # codes that are stored in fewer bits
         if codes is not None and how == "bf16" and x.dtype == torch.bfloat16:
             return times(x, weight.bfloat16())
         x = x.float()

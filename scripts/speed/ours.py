@@ -12,7 +12,7 @@ from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.numerics import precision
 from engine.numerics.batches import at_a_time
-from engine.numerics.faster import faster
+from engine.numerics.evaluator import evaluator
 from engine.numerics.layout import channels_last
 from engine.numerics.precision import Precision
 from engine.numerics.reuse import reusing
@@ -90,7 +90,7 @@ def evaluation_of(
     split, batch = pictures(side, device, count), BATCH if textbook else at_a_time(None, device.type)
     with torch.no_grad():
         model(next(split.batches(50))[0])  # ranges and steps need a batch
-    compute = model.eval() if textbook else faster(model.eval(), LONG)
+    compute = model.eval() if textbook else evaluator(model.eval(), LONG, batch)
     how = "exact" if variant == FLOAT and how == "fp32" and not textbook else how  # as scores are computed
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Parts of segments: a layer, its batch norm and the quantizer behind, for each kind of quantizer."""
+"""Parts of segments: a layer, its batch norm and the quantizer behind, for each kind of quantizer; and small networks of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.graph.capture.form import capture
+from models.graph.normal import NormalForm
 from models.layers.bnfold import BNFoldConv2d, FoldedNorm
 from models.layers.conv_q import QuantConv2d
 from models.layers.quantizers import affine, binary, dorefa, lsq, ternary
 from models.layers.quantizers.base import Quantizer
+from quant.prepare import prepare
+from quant.spec import QuantSpec, affine_spec, uniform
+from scripts.speed.variants import SPECS
+from tests.tools import networks
 
 MADE: dict[str, tuple[Callable[[Tensor], Quantizer], Callable[[], Quantizer], str]] = {
     "DoReFa": (lambda w: dorefa.DorefaWeight(8), lambda: dorefa.DorefaActivation(8), "relu"),
@@ -48,3 +54,23 @@ def parts(kind: str, fold: bool, bias: bool) -> tuple[Any, Any, Any, Tensor]:
         norm = FoldedNorm.from_norm(norm)
         layer = BNFoldConv2d.from_float(layer, layer.weight_quantizer, layer.input_quantizer).attach(norm)
     return layer, norm, behind, x
+
+
+def formed(network: nn.Module, spec: QuantSpec | None) -> NormalForm:
+    """Return a network in eval mode, after some steps that measure statistics and ranges."""
+    torch.manual_seed(5)
+    form = capture(network, (3, 12, 12), "network")
+    form = (form if spec is None else prepare(form, spec)).to(memory_format=torch.channels_last).train()
+    with torch.no_grad():
+        for _ in range(3):
+            form(torch.randn(16, 3, 12, 12))
+    return form.eval()
+
+
+def form_of(spec: str) -> NormalForm:
+    torch.manual_seed(5)
+    known = {
+        "float": None, "w8a8": uniform("dorefa", 8, 8), "lsq": uniform("lsq", 4, 4), "int8": affine_spec(8, 8, 0, True),
+        "asymmetric": affine_spec(8, 8, 1, False), "binary": SPECS["binary"], "ternary": SPECS["ternary"],
+    }  # fmt: skip
+    return formed(networks.Forked(), known[spec])

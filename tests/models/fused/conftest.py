@@ -1,11 +1,15 @@
-"""Skip tests of the compiled loops without a compiler."""
+"""Skip tests of the compiled loops without a compiler, and those of evaluation where torch rounds in another order."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+import torch
+
+from engine.numerics import precision
 from engine.system.compiled import Unavailable
-from models.fused import library
+from models.fused import library, settled
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +18,15 @@ def _loops() -> None:
         library.loaded()
     except Unavailable as fault:
         pytest.skip(str(fault))
+
+
+@pytest.fixture
+def as_torch() -> None:
+    if why := settled.trusted():
+        pytest.skip(why)
+
+
+@pytest.fixture
+def judging() -> Iterator[None]:
+    with torch.no_grad(), precision.computing("exact"):
+        yield

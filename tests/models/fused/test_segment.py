@@ -150,7 +150,7 @@ def test_it_is_what_its_modules_are_in_rarer_settings(change: str) -> None:
             layer = QuantConv2d.from_float(conv, layer.weight_quantizer, layer.input_quantizer)
             norm = nn.BatchNorm2d(20)
         segment = Segment(layer, norm, "relu", behind)
-        run = segment if how == "segment" else segment._apart
+        run = segment if how == "segment" else segment.apart
         found.append(trained(run, x, [layer, norm, behind]))
     (codes, one), (same, other) = found
     assert (codes != same).float().mean() < 1e-3
@@ -184,7 +184,7 @@ def test_one_number_a_channel_is_what_a_folded_norm_makes_of_it(bias: bool) -> N
         behind = affine.AffineActivation(8, False)
         layer.padding = 0
         segment = Segment(layer, None, "relu", behind)
-        run = segment if how == "segment" else segment._apart
+        run = segment if how == "segment" else segment.apart
         found.append(trained(run, x[:1, :, :3, :3], [layer, norm, behind]))
     (codes, one), (same, other) = found
     assert codes.shape == (1, 21, 1, 1)

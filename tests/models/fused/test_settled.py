@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,38 +14,19 @@ from torch import Tensor, nn
 from engine.data.info import DataInfo
 from engine.data.splits import TensorSplit
 from engine.errors import UserError
-from engine.numerics import precision
-from engine.numerics.faster import faster
+from engine.numerics.evaluator import evaluator
 from engine.system.compiled import Unavailable
 from engine.tasks.classification import CLASSIFICATION
-from models.fused import library, loops, settled, view
+from models.fused import library, loops, segments, settled, view
 from models.fused.segment import Segment
 from models.fused.view import View, evaluating
-from models.graph.capture.form import capture
-from models.graph.normal import NormalForm
 from models.layers import eight_bits
 from models.layers.conv_q import QuantConv2d
-from quant.prepare import prepare
-from quant.spec import affine_spec, uniform
-from scripts.speed.variants import SPECS
-from tests.tools import networks
-from tests.tools.segments import ACTS, MADE, parts
+from tests.tools.segments import ACTS, MADE, form_of, parts
 
 TYPES = (torch.float32, torch.uint8, torch.int8)
 INFO = DataInfo("made", "made pictures", 5, 12, (0.5,) * 3, (0.25,) * 3)
 POOLS = {"no pool": None, "2x2": nn.MaxPool2d(2), "3x3": nn.MaxPool2d(3, 2, 1)}
-
-
-@pytest.fixture
-def as_torch() -> None:
-    if why := settled.trusted():
-        pytest.skip(why)
-
-
-@pytest.fixture
-def judging() -> Iterator[None]:
-    with torch.no_grad(), precision.computing("exact"):
-        yield
 
 
 def shown(kind: str, fold: bool, bias: bool) -> tuple[QuantConv2d, nn.Module, nn.Module, Tensor]:
@@ -79,7 +59,7 @@ def test_a_segment_gives_the_bits_of_its_modules(kind: str, fold: bool, bias: bo
 
 @pytest.mark.usefixtures("as_torch", "judging")
 def test_codes_are_in_bytes_where_int8_convolutions_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eight_bits, "fits", lambda *_: True)
+    monkeypatch.setattr(QuantConv2d, "reads_bytes", lambda *_: True)
     found = {}
     for kind in MADE:
         layer, norm, behind, x = shown(kind, False, False)
@@ -87,21 +67,6 @@ def test_codes_are_in_bytes_where_int8_convolutions_read_them(monkeypatch: pytes
         found[kind] = Segment(layer, norm, MADE[kind][2], behind, None, [reader]).eval()(x).codes.dtype
     signed = {kind for kind in MADE if MADE[kind][2] == "none"}
     assert found == {kind: torch.int8 if kind in signed else torch.uint8 for kind in MADE}
-
-
-def form_of(spec: str) -> NormalForm:
-    torch.manual_seed(5)
-    form = capture(networks.Forked(), (3, 12, 12), "residual")
-    chosen = {
-        "w8a8": uniform("dorefa", 8, 8), "lsq": uniform("lsq", 4, 4), "int8": affine_spec(8, 8, 0, True),
-        "asymmetric": affine_spec(8, 8, 1, False), "binary": SPECS["binary"], "ternary": SPECS["ternary"],
-    }  # fmt: skip
-    form = form if spec == "float" else prepare(form, chosen[spec])
-    form = form.to(memory_format=torch.channels_last).train()
-    with torch.no_grad():
-        for _ in range(3):
-            form(torch.randn(16, 3, 12, 12))
-    return form.eval()
 
 
 @pytest.mark.usefixtures("as_torch", "judging")
@@ -135,7 +100,7 @@ def test_evaluations_of_many_pictures_run_the_view_and_give_the_same(
     plain = CLASSIFICATION.evaluate(form, split)
     assert count == 0
     monkeypatch.setattr(view, "MANY_EVALUATED", 1)
-    monkeypatch.setattr(view, "ON_CPU", None)  # loops of a float network pay in larger batches alone
+    monkeypatch.setattr(segments, "FEW", 1)
     fast = CLASSIFICATION.evaluate(form, split)
     assert count > 0
     assert torch.equal(fast.output, plain.output)
@@ -145,14 +110,14 @@ def test_evaluations_of_many_pictures_run_the_view_and_give_the_same(
 @pytest.mark.usefixtures("as_torch")
 def test_the_view_is_taken_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     form = form_of("w8a8")
-    assert evaluating(form, 100) is None
-    assert isinstance(faster(form, 10**9), View)
-    assert evaluating(nn.Linear(2, 2), 10**9) is None
-    assert evaluating(form.double(), 10**9) is None
+    assert evaluating(form, 100, 50) is None
+    assert isinstance(evaluator(form, 10**9, 50), View)
+    assert evaluating(nn.Linear(2, 2), 10**9, 50) is None
+    assert evaluating(form.double(), 10**9, 50) is None
     form.float().register_forward_hook(lambda *_: None)
-    assert evaluating(form, 10**9) is None
+    assert evaluating(form, 10**9, 50) is None
     monkeypatch.setattr(settled, "trusted", lambda: "they differ")
-    assert evaluating(form_of("w8a8"), 10**9) is None
+    assert evaluating(form_of("w8a8"), 10**9, 50) is None
 
 
 def test_loops_that_round_in_another_order_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +146,7 @@ def test_torch_without_its_vectors_is_not_trusted_or_gives_the_same() -> None:
     """With ATEN_CPU_CAPABILITY=default torch rounds every product; the loops must notice it, or do so as well."""
     code = (
         "import torch; from models.fused import settled; torch.manual_seed(0)\n"
-        "same = all(settled._agrees(count, False, True, True) for count in (16, 192))\n"
+        "same = all(settled._agrees(count, 'each', True, True) for count in (16, 192))\n"
         "print(same, not settled.trusted())"
     )
     env = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
@@ -222,10 +187,10 @@ def test_products_of_codes_in_bytes(least: int, most: int) -> None:
     codes = torch.randint(least, most + 1, (2, 6, 7, 7))
     codes[0, 0, 0, 0], codes[0, 0, 0, 1] = least, most
     weight = torch.randint(-127, 128, conv.weight.shape).float()
-    if not eight_bits.fits(conv, codes.float(), (least, most)):
+    if not eight_bits.fits(conv, codes.device, (least, most)):
         pytest.skip("no int8 convolutions here")
     laid_out = eight_bits.layout(conv, tuple(codes.shape), weight, (least, most))
     exact = nn.functional.conv2d(codes.double(), weight.double(), padding=1)
     for to in (torch.float32, torch.uint8 if least == 0 else torch.int8):
-        found = eight_bits.Product.apply(codes.to(to), weight, conv, least, laid_out)
+        found = eight_bits.Product.apply(codes.to(to), weight, conv, laid_out)
         assert torch.equal(found.double(), exact)

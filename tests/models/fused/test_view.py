@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from models.fused.segment import Segment
 from models.fused.view import View, chosen
 from models.graph.capture.form import capture
 from models.graph.normal import NormalForm
+from models.layers.conv_q import QuantConv2d
 from quant.prepare import prepare
 from quant.spec import affine_spec, uniform
 from tests.tools import networks
@@ -236,7 +238,14 @@ def test_codes_travel_as_bf16(how: Precision, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(precision, "has_bf16", lambda _: True)
     form = form_of("w4a4")
     kinds: list[torch.dtype] = []
-    form.get_submodule("a2").register_forward_pre_hook(lambda _, given: kinds.append(given[0].codes.dtype))
+    watched, run = form.get_submodule("a2"), QuantConv2d.sums
+
+    def sums(layer: QuantConv2d, x: Any, *given: Any) -> Any:
+        if layer is watched:
+            kinds.append(x.codes.dtype)
+        return run(layer, x, *given)
+
+    monkeypatch.setattr(QuantConv2d, "sums", sums)
     x, loss = torch.randn(2, 3, 12, 12), {}
     for now in (how, "fp32"):
         with precision.computing(now):

@@ -36,7 +36,7 @@ def weights_and_inputs(name: str, codes: tuple[int, int], odd: bool) -> tuple[nn
         weight = 2 * weight + 1
         weight[0, 0, 0, 0] = 255  # does not fit a byte
     x = whole(*codes, 2, 12, 9, 9)
-    assert eight_bits.fits(conv, x, codes)
+    assert eight_bits.fits(conv, x.device, codes)
     assert eight_bits.layout(conv, tuple(x.shape), weight, codes) is not None
     return conv, weight, x
 
@@ -109,8 +109,8 @@ def test_sums_that_fp32_does_not_hold_are_rounded_once() -> None:
 )
 def test_inputs_that_bytes_do_not_hold_are_convolved_otherwise(codes: tuple[int, int], padding: int | str) -> None:
     conv = nn.Conv2d(3, 4, 3, padding=padding)
-    assert not eight_bits.fits(conv, torch.ones(1, 3, 5, 5), codes)
-    assert eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), (0, 255))
+    assert not eight_bits.fits(conv, torch.device("cpu"), codes)
+    assert eight_bits.fits(nn.Conv2d(3, 4, 3), torch.device("cpu"), (0, 255))
 
 
 def test_weights_that_bytes_do_not_hold_have_no_layout() -> None:
@@ -124,4 +124,4 @@ def test_weights_that_bytes_do_not_hold_have_no_layout() -> None:
 
 def test_a_processor_that_is_not_exact_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qconv, "trusted", lambda: "it is wrong")
-    assert not eight_bits.fits(nn.Conv2d(3, 4, 3), torch.ones(1, 3, 5, 5), (0, 255))
+    assert not eight_bits.fits(nn.Conv2d(3, 4, 3), torch.device("cpu"), (0, 255))
