@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,14 @@ class Training(Options):
     run_dir: Path | None = flag("--run_dir", type=path, metavar="DIR", help="run folder (default: runs/NAME)")
 
     def __post_init__(self) -> None:
-        if self.evaluate is not None and self.resume is not None:
+        if self.evaluate is None:
+            return
+        if self.resume is not None:
             raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
+        for option in fields(self):
+            if option.name != "evaluate" and getattr(self, option.name) != option.default:
+                name = option.metadata["names"][0]
+                raise UserError(f"--evaluate trains nothing, so {name} has no effect", f"leave {name} out")
 
     @property
     def original(self) -> bool:

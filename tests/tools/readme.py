@@ -83,4 +83,6 @@ def shortened(module: str, argv: list[str]) -> list[str]:
     arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
     fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
     small = SMALL[4:] if "pictures" in argv else SMALL  # those have their own data set and size
+    if "--evaluate" in argv:  # which takes no flags of training
+        small = (*(() if "pictures" in argv else SMALL[:4]), "--quiet", "--cpu")
     return [*argv, *small, *(("--cfg", FRESH[arch]) if fresh else ())]

@@ -10,8 +10,10 @@ import pytest
 
 import models
 from engine.cli import archs, argtypes, flags, options
+from engine.errors import UserError
 from engine.training import recipe
 from engine.training.recipe import Recipe
+from prune import train
 from quant import settings
 
 TRAIN, PRUNE, GC, WQAQ, WBWTAB = "prune.train", "prune.normal_regular", "prune.gc", "quant.wqaq", "quant.wbwtab"
@@ -129,3 +131,12 @@ def test_help_tells_the_defaults_that_training_takes() -> None:
         in text
     )
     assert f"(default: {chosen[0].lr:g} (scenes, coco, yolo 0.04), refining {chosen[2].lr:g} (" in text
+
+
+@pytest.mark.parametrize(
+    "given", ["--epochs 5", "--lr 0.1", "--wd 0.1", "--train_batch_size 8", "--recipe original", "--precision bf16",
+              "--fused off", "--eval_every 2", "--profile", "--run_dir r"],
+)  # fmt: skip
+def test_flags_of_training_are_refused_beside_evaluate(given: str) -> None:
+    with pytest.raises(UserError, match=f"--evaluate trains nothing, so {given.split()[0]} has no effect"):
+        train.parser().options_of(["--evaluate", "a.pth", *given.split()])
