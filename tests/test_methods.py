@@ -20,7 +20,10 @@ NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README"
 SECTIONS = [
     "Commands", "Formula", "Gradient", "Edge cases", "When to take it", "What it cost and gained here", "See also",
 ]  # fmt: skip
-FOLDERS = {"digits": "digits", "Fashion-MNIST": "fashion_mnist", "CIFAR-10 (JPEG copy)": "cifar10-jpeg"}
+FOLDERS = {
+    "digits": "digits", "Fashion-MNIST": "fashion_mnist", "CIFAR-10 (JPEG copy)": "cifar10-jpeg",
+    "JPEG copy, 4 epochs": "cifar10-jpeg-4-epochs",
+}  # fmt: skip
 ROWS = {
     "float": "nin",
     **{bits: bits.lower() for bits in ("W8A8", "W4A8", "W4A4", "W2A2")},
