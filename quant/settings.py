@@ -55,6 +55,10 @@ class Flag:
         """Return the field's value in a QuantSpec."""
         return getattr(getattr(spec, self.part) if self.part else spec, self.field)
 
+    def typed(self, values: Mapping[str, Any]) -> str:
+        """Return the flag as it was given: --no-X for a value that is False."""
+        return f"--no-{self.name}" if values[self.name] is False else self.word
+
 
 def flagged(default: Any, *flags: Flag) -> Any:
     """Declare a dataclass field with a default and the flags that set it."""
@@ -112,7 +116,8 @@ def refuse_idle(values: Mapping[str, Any], flags: Iterable[Flag], **parts: tuple
             name, chosen = parts[found.owner]
             if found.field not in traits(name).settings:
                 words = " or ".join(user.name for user in using)
-                raise UserError(f"{found.word} is for {words} {found.owner}s, not {chosen}", f"leave {found.word} out")
+                word = found.typed(values)
+                raise UserError(f"{word} is for {words} {found.owner}s, not {chosen}", f"leave {word} out")
 
 
 def width(text: str) -> int | str:

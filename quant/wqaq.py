@@ -78,13 +78,16 @@ class Bits(Settings):
             raise UserError(f"unknown quantizer {name!r}", hint)
         using = [name for name, traits in several.items() if all(flag.field in traits.settings for flag in wanted)]
         if wanted and not using:
-            words = " and ".join(flag.word for flag in wanted)
+            words = " and ".join(flag.typed(self.values) for flag in wanted)
             raise UserError(f"{words} are for different quantizers", "give one of them")
         if name is None:
             return several[DEFAULT if DEFAULT in using else using[0]]
         if name not in using:
             owners = " or ".join(user.name for user in settings.users(wanted[0]) if user.name in several)
-            raise UserError(f"{wanted[0].word} is for --quantizer {owners}, not {name}", "give one of them")
+            word = wanted[0].typed(self.values)
+            raise UserError(
+                f"{word} is for --quantizer {owners}, not {name}", f"leave {word} or --quantizer {name} out"
+            )
         return several[name]
 
 

@@ -89,6 +89,7 @@ CONTRADICTIONS = [
     *each("scripts.convert", "a.pth net.py", "a.pth b.onnx"),
 ]  # fmt: skip
 PATHS = [
+    (WQAQ, ("--quantizer", "lsq", "--no-per_channel")),
     *((TRAIN, (flag, text)) for flag in ("--refine", "--from_scratch", "--evaluate", "--resume", "--save", "--run_dir", "--data") for text in ("", "a\nb")),
     *((module, (f"{flag}=",)) for module, flag in ((PRUNE, "--model"), (GC, "--save"), (PTQ, "--model"), (MERGE, "--model"), (WQAQ, "--refine"))),
     *((module, ("",)) for module in (REPORT, COMPARE, SUMMARY)), (REPORT, ("a.pth", "")), (REPORT, ("a.pth", "--save", "")),
@@ -196,6 +197,8 @@ def test_there_are_enough_cases() -> None:
         (TRAIN, ("--cpu", "--device", "cuda"), "--cpu contradicts --device cuda", "give one of them"),
         (TRAIN, ("--type", "0", "--arch", "nin_gc"), "--type 0 means nin, but --arch is nin_gc", "give one of them"),
         (TRAIN, ("--refine", "--from_scratch"), "--refine contradicts --from_scratch", "give one of them"),
+        (WQAQ, ("--quantizer", "lsq", "--no-per_channel"), "--no-per_channel is for --quantizer affine, not lsq", "leave --no-per_channel or --quantizer lsq out"),
+        (WBWTAB, ("--W", "32", "--no-scale"), "--no-scale is for binary or ternary weights, not --W 32", "leave --no-scale out"),
     ],
 )  # fmt: skip
 def test_the_lines_say_what_to_do(module: str, argv: tuple[str, ...], error: str, hint: str, folder: Path) -> None:
