@@ -1,4 +1,5 @@
-"""The formulas of kernels.py, and on a CPU those of settled.py, as loops: source/fused.cpp on a CPU, on_gpu.py on a GPU; and those of selecting.py on a CPU.
+"""The formulas of kernels.py as loops: source/fused.cpp on a CPU, on_gpu.py on a GPU; and on a CPU those of selecting.py
+and settled.py.
 
 Arguments and results are as there, but sums and ends come in parts, (parts, channels).
 """

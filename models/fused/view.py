@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from engine.errors import UserError
 from engine.numerics import evaluator
@@ -64,11 +63,16 @@ def evaluating(model: nn.Module, pictures: int, batch: int) -> View | None:
     """
     if not isinstance(model, NormalForm) or type_and_device(model) != (torch.float32, torch.device("cpu")):
         return None
-    if pictures * _numbers(model) < MANY_EVALUATED or has_hooks(model) or _has_any_global_hook():
+    if pictures * _numbers(model) < MANY_EVALUATED or has_hooks(model) or _has_global_hooks():
         return None
     view = View(model, batch).eval()
     has_segments = any(isinstance(module, Segment) for module in view.children())
     return view if has_segments and not settled.trusted() else None
+
+
+def _has_global_hooks() -> bool:
+    """Return whether hooks of all modules are registered; a torch without this private function counts as without them."""
+    return bool(getattr(nn.modules.module, "_has_any_global_hook", bool)())
 
 
 evaluator.register(evaluating)
