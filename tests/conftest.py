@@ -32,6 +32,8 @@ SMALL = (
     "--quiet", "--cpu", "--precision", "fp32",
 )  # fmt: skip
 """Flags that make any training command take about half a second: 12 steps."""
+JUDGING = ("--dataset", "digits", "--image_size", "8", "--quiet", "--cpu")
+"""Flags for --evaluate, which takes none of training."""
 
 
 @pytest.fixture(autouse=True)

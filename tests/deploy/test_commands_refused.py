@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from deploy.native.compiler import engine
 from engine.errors import BAD_CHECKPOINT, BAD_DATA, CANNOT_WRITE, USAGE
+from engine.system.compiled import Unavailable
 from tests.conftest import assert_refused
 
 Command = Callable[..., SimpleNamespace]
@@ -30,6 +33,8 @@ def _kept() -> dict[str, bytes]:
 def ready(stocked: Command, _kept: dict[str, bytes]) -> Command:
     """Return `command` in a folder with a packed file, a picture, text files and files that do not hold a network."""
     if not _kept:
+        with suppress(Unavailable):
+            engine()  # or the first command that needs it says that it compiles
         assert stocked(PACK, "--model", W4A4).code == 0
         _kept[PACKED] = Path(PACKED).read_bytes()
     Path(PACKED).write_bytes(_kept[PACKED])

@@ -16,7 +16,7 @@ from quant.prepare import prepare
 from quant.quantizer_spec import quantizer
 from quant.restore import open as opened, spec_of
 from quant.spec import QuantSpec, affine_spec, uniform
-from tests.conftest import NARROW, SMALL, assert_refused
+from tests.conftest import JUDGING, NARROW, SMALL, assert_refused
 from tests.tools.networks import form
 
 ENDS = ["block1.conv", "block9.conv"]
@@ -108,7 +108,7 @@ def test_every_command_has_it_and_its_file_says_so(refined, module: str) -> None
 def test_evaluation_refuses_what_contradicts_the_file(refined) -> None:
     line = ("quant.wqaq", *COMMANDS["quant.wqaq"])
     path = refined(*line, "--keep_float", "block3.conv").path
-    judged = ("quant.wqaq", *SMALL, "--evaluate", path)
+    judged = ("quant.wqaq", *JUDGING, "--evaluate", path)
     assert refined(*judged).code == 0
     assert refined(*judged, "--keep_float", "*3.conv").code == 0
     assert_refused(refined(*judged, "--keep_float", "block4.conv"), 2, "which contradicts --keep_float")

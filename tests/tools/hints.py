@@ -28,6 +28,6 @@ def of_no_command(module: str, err: str) -> list[str]:
         words = re.findall(r"[\w.]+", hint)
         named = [importlib.import_module(module), *(chain.module(name) for name in COMMANDS if name in words)]
         parsers: list[Parser] = [each.parser() for each in named]
-        options = re.findall(r"(?:^|(?<=[\s(`'\"]))--?[A-Za-z]\w*", hint)
+        options = re.findall(r"(?:^|(?<=[\s(`'\"]))--?[A-Za-z]\w*(?:-\w+)*", hint)
         found += [f"{option} in: {line}" for option in options if not any(parser.has(option) for parser in parsers)]
     return found

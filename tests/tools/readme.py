@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.cli.flags import Parser
-from tests.conftest import NARROW, SMALL
+from tests.conftest import JUDGING, NARROW, SMALL
 
 ROOT = Path(__file__).parents[2]
 README, CHINESE = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
@@ -84,5 +84,5 @@ def shortened(module: str, argv: list[str]) -> list[str]:
     fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
     small = SMALL[4:] if "pictures" in argv else SMALL  # those have their own data set and size
     if "--evaluate" in argv:  # which takes no flags of training
-        small = (*(() if "pictures" in argv else SMALL[:4]), "--quiet", "--cpu")
+        small = JUDGING[4:] if "pictures" in argv else JUDGING
     return [*argv, *small, *(("--cfg", FRESH[arch]) if fresh else ())]

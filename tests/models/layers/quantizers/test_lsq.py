@@ -26,7 +26,7 @@ from quant.placement import reads_sums
 from quant.prepare import prepare
 from quant.restore import open as opened
 from quant.spec import QuantSpec, uniform
-from tests.conftest import NARROW, SMALL, assert_refused
+from tests.conftest import JUDGING, NARROW, SMALL, assert_refused
 from tests.models.layers.quantizers.oracle import inputs, off_tie, upstream, weights
 from tests.tools.contents import raw
 from tests.tools.draws import drawn
@@ -244,7 +244,7 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
     assert (done.code, done.path) == (0, "models_save/nin_lsq_w4a4.pth"), done.err
     state = raw(workplace / done.path)["state_dict"]
     assert {"block1.conv.weight_quantizer.step", "block9.conv.input_quantizer.step"} <= state.keys()
-    first = command(*LSQ, "--evaluate").out
+    first = command(*LSQ[:7], *JUDGING, "--evaluate").out
     assert command("bn_merge.__main__", "--model", done.path, "--cpu").path == "models_save/nin_lsq_w4a4_merged.pth"
     told = command("bn_merge.compare", "models_save/nin_lsq_w4a4_merged.pth", "--float64", "--cpu")
     assert "same answer   360 of 360" in told.out, told.err
@@ -257,7 +257,7 @@ def test_from_training_to_a_merged_file(command, workplace: Path) -> None:
         "block1.conv", "block9.conv",
     }  # fmt: skip
     assert_refused(
-        command("quant.wqaq", "--evaluate", done.path, *SMALL, "--quantizer", "dorefa"), 2, "contradicts --quantizer"
+        command("quant.wqaq", "--evaluate", done.path, *JUDGING, "--quantizer", "dorefa"), 2, "contradicts --quantizer"
     )
 
 
