@@ -82,7 +82,6 @@ def shortened(module: str, argv: list[str]) -> list[str]:
         return [*argv, *(flag for flag in ("--cpu", "--quiet") if flag in known)]
     arch = argv[argv.index("--arch") + 1] if "--arch" in argv else "nin"
     fresh = arch in FRESH and not {"--refine", "--from_scratch", "--evaluate"} & set(argv)
-    small = SMALL[4:] if "pictures" in argv else SMALL  # those have their own data set and size
-    if "--evaluate" in argv:  # which takes no flags of training
-        small = JUDGING[4:] if "pictures" in argv else JUDGING
+    small = JUDGING if "--evaluate" in argv else SMALL
+    small = small[4:] if "pictures" in argv else small  # those have their own data set and size
     return [*argv, *small, *(("--cfg", FRESH[arch]) if fresh else ())]
