@@ -15,7 +15,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.cli import hints
@@ -96,6 +96,12 @@ class Options:
             elif "names" in option.metadata:
                 found[dest(option)] = value
         return found
+
+    def changed(self) -> list[str]:
+        """Return the flags that are declared in this very class, not in its parts, and do not have its defaults."""
+        own = [option for option in fields(self) if "names" in option.metadata]
+        defaults = {o.name: o.default if o.default_factory is MISSING else o.default_factory() for o in own}
+        return [o.metadata["names"][0] for o in own if getattr(self, o.name) != defaults[o.name]]
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,8 @@ class Training(Options):
             return
         if self.resume is not None:
             raise UserError("--evaluate trains nothing, so there is nothing to --resume", "give one of them")
-        for option in fields(self):
-            if option.name != "evaluate" and getattr(self, option.name) != option.default:
-                name = option.metadata["names"][0]
+        for name in self.changed():
+            if name != "--evaluate":
                 raise UserError(f"--evaluate trains nothing, so {name} has no effect", f"leave {name} out")
 
     @property
@@ -198,9 +197,21 @@ class Trains(Writes):
         self.network.only_weights("--evaluate F", isinstance(self.training.evaluate, Path))
         if self.training.evaluate is not None:
             self.network.refuse_widths(" contradicts --evaluate: the file has its own")
+            self._refuse_idle()
         state = self.training.resume
         if isinstance(state, Path) and self.output.save:
             refuse_input(self.output.save, [state, *(state / name for name in STATES)])
+
+    def _refuse_idle(self) -> None:
+        """Refuse flags of the file to write or to start from, if another flag names the file to evaluate.
+
+        Without such a flag, they choose it: `-sr --evaluate` evaluates the file that `-sr` writes.
+        """
+        named = "--evaluate F" if isinstance(self.training.evaluate, Path) else self.network.weights and "--weights"
+        for name in (*self.changed(), *self.output.changed()):
+            if named or name == "--overwrite":
+                why = f"{named} names the file to evaluate" if named else "--evaluate writes nothing"
+                raise UserError(f"{why}, so {name} has no effect", f"leave {name} out")
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """Return the command line after `python -m`, without a flag."""

@@ -140,3 +140,28 @@ def test_help_tells_the_defaults_that_training_takes() -> None:
 def test_flags_of_training_are_refused_beside_evaluate(given: str) -> None:
     with pytest.raises(UserError, match=f"--evaluate trains nothing, so {given.split()[0]} has no effect"):
         train.parser().options_of(["--evaluate", "a.pth", *given.split()])
+
+
+@pytest.mark.parametrize("module", [TRAIN, WQAQ, WBWTAB])
+@pytest.mark.parametrize("given", ["--save b.pth", "--overwrite", "--refine c.pth"])
+def test_flags_of_other_files_are_refused_beside_a_file_to_evaluate(module: str, given: str) -> None:
+    for words, named in (
+        (["--evaluate", "a.pth"], "--evaluate F"),
+        (["--evaluate", "--weights", "a.pth"], "--weights"),
+    ):
+        with pytest.raises(UserError, match=f"{named} .*(has no effect|contradicts)"):
+            importlib.import_module(module).parser().options_of([*words, *given.split()])
+
+
+@pytest.mark.parametrize("given", ["-sr", "-sr --s 0.1", "--from_scratch"])
+def test_flags_of_a_float_training_are_refused_beside_a_file_to_evaluate(given: str) -> None:
+    why = f"--evaluate F names the file to evaluate, so {given.split()[0]} has no effect"
+    with pytest.raises(UserError, match=why):
+        train.parser().options_of(["--evaluate", "a.pth", *given.split()])
+
+
+def test_flags_that_choose_the_file_to_evaluate_stay() -> None:
+    for words in (["-sr", "--evaluate"], ["--save", "a.pth", "--evaluate"], ["--refine", "--evaluate"]):
+        train.parser().options_of(words)
+    with pytest.raises(UserError, match="--evaluate writes nothing, so --overwrite has no effect"):
+        train.parser().options_of(["--evaluate", "--overwrite"])
