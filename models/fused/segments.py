@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 
 from torch import fx, nn
@@ -10,6 +10,7 @@ from torch import fx, nn
 from models.fused import windows
 from models.fused.grid import Act
 from models.fused.segment import Segment
+from models.fused.shuffles import Found
 from models.graph.flow import module, places, read_apart, readers
 from models.graph.normal import NormalForm, type_and_device
 from models.layers import columns
@@ -23,11 +24,17 @@ FEW = 2**21
 activation and max-pool. A batch norm alone is as quick by torch."""
 
 
-def segments(form: NormalForm, batch: int | None) -> Iterator[tuple[list[fx.Node], Segment]]:
-    """Yield the nodes of each segment, in order, and the segment."""
+def segments(
+    form: NormalForm, batch: int | None, moves: Mapping[fx.Node, Found]
+) -> Iterator[tuple[list[fx.Node], Segment]]:
+    """Yield the nodes of each segment, in order, and the segment.
+
+    Args:
+        moves: the shuffles of the network. Codes that one convolution reads behind a shuffle are computed before it.
+    """
     taken: set[fx.Node] = set()
     for node in form.captured.graph.nodes:
-        if node not in taken and (found := _from(form, node, batch)) is not None:
+        if node not in taken and (found := _from(form, node, batch, moves)) is not None:
             taken |= {*found[0]}
             yield found
 
@@ -101,7 +108,9 @@ class _Chain:
         return quantizer
 
 
-def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.Node], Segment] | None:
+def _from(
+    form: NormalForm, first: fx.Node, batch: int | None, moves: Mapping[fx.Node, Found]
+) -> tuple[list[fx.Node], Segment] | None:
     """Return the nodes and the segment that begin with a node; None: there is no segment."""
     chain, on_gpu = _Chain(form, first), type_and_device(form)[1].type == "cuda"
     layer, norm = chain.take_layer(first), chain.take_norm()
@@ -109,16 +118,18 @@ def _from(form: NormalForm, first: fx.Node, batch: int | None) -> tuple[list[fx.
     pool = chain.take_pool() if pools_here else None
     act = chain.take_act()
     pool = chain.take_pool() if pools_here and pool is None else pool
-    quantizer = chain.take_quantizer()
+    shuffle = moves.get(chain.at) if chain.at is not None else None
+    quantizer = chain.take_quantizer() if shuffle is None else _behind(form, shuffle)
     if not chain.nodes or (layer is None and norm is None and quantizer is None):
         return None
     without_codes = not on_gpu and quantizer is None and not isinstance(layer, QuantConv2d)
     bare = act == "none" and pool is None
     if without_codes and batch is not None and (bare or batch * max(map(numbers, chain.nodes)) < FEW):
         return None
-    behind = [module(form, node) for node in chain.nodes[-1].users]
+    last = chain.nodes[-1] if shuffle is None else shuffle.nodes[-1]
+    behind = [module(form, node) for node in last.users]
     convolutions = [found for found in behind if isinstance(found, QuantConv2d) and not has_hooks(found)]
-    alone = quantizer is not None and len(convolutions) == len(behind)
+    alone = quantizer is not None and len(convolutions) == len(behind) and (shuffle is None or shuffle.module.keeps)
     return chain.nodes, Segment(layer, norm, act, quantizer, pool, convolutions if alone else [])
 
 
@@ -171,6 +182,14 @@ def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quant
         found = found.input_quantizer
     known = isinstance(found, Quantizer) and _has_rule(type(found)) and not has_hooks(found)
     return found if known and len(reader.meta["shape"]) == 4 else None  # type: ignore[union-attr,return-value]
+
+
+def _behind(form: NormalForm, shuffle: Found) -> Quantizer | None:
+    """Return the input quantizer of the convolution that alone reads a shuffled value: it codes each number by itself."""
+    last = shuffle.nodes[-1]
+    found = readers(last)
+    alone = len(found) == len(last.users) == 1 and isinstance(module(form, found[0]), QuantConv2d)
+    return _quantizer(form, found[0], True) if alone else None
 
 
 def _has_rule(kind: type[Quantizer]) -> bool:

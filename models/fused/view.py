@@ -15,6 +15,7 @@ from engine.system.messages import notice
 from models.fused import loops, settled
 from models.fused.segment import Segment
 from models.fused.segments import has_hooks, numbers, pools, segments
+from models.fused.shuffles import shuffles
 from models.graph.flow import writes
 from models.graph.normal import NormalForm, check_size, type_and_device
 
@@ -82,7 +83,8 @@ def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> 
     """Return whether there is something to replace, and numbers enough to repay the compiling."""
     if pictures * _numbers(form) < MANY[device.type] or writes(form):
         return False
-    return bool(pools(form)) or next(segments(form, batch), None) is not None
+    moves = shuffles(form)
+    return bool(pools(form) or moves) or next(segments(form, batch, moves), None) is not None
 
 
 def _numbers(form: NormalForm) -> int:
@@ -93,7 +95,7 @@ def _numbers(form: NormalForm) -> int:
 class View(nn.Module):
     """A replacement for a normal form in training and evaluation: it computes the same, with the form's parameters and statistics.
 
-    Operations other than batch norm, max-pool, activation and quantizer run unchanged. If a call changes a value in place, all run
+    Operations other than batch norm, max-pool, activation, quantizer and channel shuffle run unchanged. If a call changes a value in place, all run
     unchanged.
 
     Args:
@@ -107,7 +109,9 @@ class View(nn.Module):
         graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
         found, own = {}, {}
         if not writes(form):
-            found = {chain[-1]: (chain, segment) for chain, segment in segments(form, batch)}
+            moves = shuffles(form)
+            every: list[tuple[list[fx.Node], nn.Module]] = [*moves.values(), *segments(form, batch, moves)]
+            found = {chain[-1]: (chain, module) for chain, module in every}
             own = pools(form)
         inside = {node for chain, _ in found.values() for node in chain[:-1]}
         prefix = "segment"
@@ -116,8 +120,8 @@ class View(nn.Module):
         for node in form.captured.graph.nodes:
             name = f"{prefix}{len(new)}"
             if node in found:
-                chain, segment = found[node]
-                self.add_module(name, segment)
+                chain, module = found[node]
+                self.add_module(name, module)
                 new[node] = graph.call_module(name, (new[chain[0].all_input_nodes[0]],))
             elif node in own:
                 self.add_module(name, Pooling(own[node]))

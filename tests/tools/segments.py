@@ -69,8 +69,13 @@ def formed(network: nn.Module, spec: QuantSpec | None) -> NormalForm:
 
 def form_of(spec: str) -> NormalForm:
     torch.manual_seed(5)
+    return quantized(networks.Forked(), spec)
+
+
+def quantized(network: nn.Module, spec: str) -> NormalForm:
+    """Return a network under a quantizer, as `formed`; "float" leaves it in float."""
     known = {
         "float": None, "w8a8": uniform("dorefa", 8, 8), "lsq": uniform("lsq", 4, 4), "int8": affine_spec(8, 8, 0, True),
         "asymmetric": affine_spec(8, 8, 1, False), "binary": SPECS["binary"], "ternary": SPECS["ternary"],
     }  # fmt: skip
-    return formed(networks.Forked(), known[spec])
+    return formed(network, known[spec])
