@@ -98,7 +98,7 @@ class Options:
         return found
 
     def changed(self) -> list[str]:
-        """Return the flags that are declared in this very class, not in its parts, and do not have its defaults."""
+        """Return the flags of this group, without those of its parts, whose values are not the defaults."""
         own = [option for option in fields(self) if "names" in option.metadata]
         defaults = {o.name: o.default if o.default_factory is MISSING else o.default_factory() for o in own}
         return [o.metadata["names"][0] for o in own if getattr(self, o.name) != defaults[o.name]]

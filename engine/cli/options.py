@@ -203,15 +203,16 @@ class Trains(Writes):
             refuse_input(self.output.save, [state, *(state / name for name in STATES)])
 
     def _refuse_idle(self) -> None:
-        """Refuse flags of the file to write or to start from, if another flag names the file to evaluate.
+        """Refuse --overwrite, and flags of the file to write or to start from if another flag names the file to evaluate.
 
-        Without such a flag, they choose it: `-sr --evaluate` evaluates the file that `-sr` writes.
+        Without such a flag, the rest of the line is the command that writes it: `-sr --evaluate` evaluates the file of `-sr`.
         """
-        named = "--evaluate F" if isinstance(self.training.evaluate, Path) else self.network.weights and "--weights"
-        for name in (*self.changed(), *self.output.changed()):
-            if named or name == "--overwrite":
-                why = f"{named} names the file to evaluate" if named else "--evaluate writes nothing"
-                raise UserError(f"{why}, so {name} has no effect", f"leave {name} out")
+        why, idle = "--evaluate writes nothing", ["--overwrite"] if self.output.overwrite else []
+        if not idle and (isinstance(self.training.evaluate, Path) or self.network.weights):
+            named = "--weights" if self.network.weights else "--evaluate F"
+            why, idle = f"{named} names the file to evaluate", [*self.changed(), *self.output.changed()]
+        if idle:
+            raise UserError(f"{why}, so {idle[0]} has no effect", f"leave {idle[0]} out")
 
     def words_without(self, word: str) -> tuple[str, ...]:
         """Return the command line after `python -m`, without a flag."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.numerics import precision
+from engine.numerics.layout import is_last
 from models.fused.channels import on
 from models.fused.grid import Act
 from models.fused.settled import NUMBERS, settled
@@ -73,12 +74,12 @@ class Parts(nn.Module):
         return z, None, None
 
     def _fits(self, z: Tensor) -> bool:
-        """Return whether one pass has the modules' bits. In another memory format torch adds in another order."""
+        """Return whether one pass has the modules' bits and strides. With other strides torch adds in another order."""
         norm, quantizer = self.norm, self.quantizer
         settles = norm is None or (not norm.training and norm.running_mean is not None)
         coding = quantizer is None or (not quantizer.training and quantizer.ready() and not quantizer.asks_for_ends())
         exact = precision.in_force() == "exact" and not torch.is_grad_enabled() and z.dtype == torch.float32
-        return settles and coding and exact and z.is_contiguous(memory_format=torch.channels_last)
+        return settles and coding and exact and is_last(z)
 
     def _type(self, z: Tensor, rule: Rule) -> torch.dtype:
         """Return the type of the results: fp32, as the modules', or bytes where int8 convolutions alone read them."""

@@ -11,7 +11,7 @@ from models.fused import windows
 from models.fused.grid import Act
 from models.fused.segment import Segment
 from models.fused.shuffles import Found
-from models.graph.flow import module, places, read_apart, readers
+from models.graph.flow import module, only_reader, places, read_apart
 from models.graph.normal import NormalForm, type_and_device
 from models.layers import columns
 from models.layers.bnfold import FoldedNorm
@@ -75,8 +75,7 @@ class _Chain:
         if not fits or self.at is None or has_hooks(self.next):
             return False
         self.nodes.append(self.at)
-        behind = readers(self.at)
-        self.at = behind[0] if len(behind) == 1 and len(self.at.users) == 1 else None
+        self.at = only_reader(self.at)
         return True
 
     def take_layer(self, first: fx.Node) -> nn.Conv2d | None:
@@ -129,7 +128,7 @@ def _from(
     last = chain.nodes[-1] if shuffle is None else shuffle.nodes[-1]
     behind = [module(form, node) for node in last.users]
     convolutions = [found for found in behind if isinstance(found, QuantConv2d) and not has_hooks(found)]
-    alone = quantizer is not None and len(convolutions) == len(behind) and (shuffle is None or shuffle.module.keeps)
+    alone = quantizer is not None and len(convolutions) == len(behind)
     return chain.nodes, Segment(layer, norm, act, quantizer, pool, convolutions if alone else [])
 
 
@@ -164,11 +163,11 @@ def _is_quicker_here(form: NormalForm, node: fx.Node) -> bool:
     """Return whether a plain convolution before a norm is faster in a segment: with a bias, which the norm cancels, or
     on a GPU with few inputs.
     """
-    layer, behind = module(form, node), readers(node)
-    if type(layer) is not nn.Conv2d or len(behind) != 1 or len(node.users) != 1:
+    layer, behind = module(form, node), only_reader(node)
+    if type(layer) is not nn.Conv2d or behind is None:
         return False
-    norm, few = module(form, behind[0]), layer.weight.is_cuda and layer.in_channels <= columns.FEW
-    return (layer.bias is not None or few) and isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind[0], norm)
+    norm, few = module(form, behind), layer.weight.is_cuda and layer.in_channels <= columns.FEW
+    return (layer.bias is not None or few) and isinstance(norm, nn.BatchNorm2d) and _is_plain(form, behind, norm)
 
 
 def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quantizer | None:
@@ -185,11 +184,13 @@ def _quantizer(form: NormalForm, reader: fx.Node | None, follows: bool) -> Quant
 
 
 def _behind(form: NormalForm, shuffle: Found) -> Quantizer | None:
-    """Return the input quantizer of the convolution that alone reads a shuffled value: it codes each number by itself."""
-    last = shuffle.nodes[-1]
-    found = readers(last)
-    alone = len(found) == len(last.users) == 1 and isinstance(module(form, found[0]), QuantConv2d)
-    return _quantizer(form, found[0], True) if alone else None
+    """Return the input quantizer of the convolution that alone reads a shuffled value; None if there is no such one.
+
+    It may run before the shuffle, because a quantizer codes each number by itself.
+    """
+    reader = only_reader(shuffle.nodes[-1])
+    reads = reader is not None and isinstance(module(form, reader), QuantConv2d)
+    return _quantizer(form, reader, True) if reads else None
 
 
 def _has_rule(kind: type[Quantizer]) -> bool:

@@ -83,8 +83,7 @@ def _pays(form: NormalForm, device: torch.device, pictures: int, batch: int) -> 
     """Return whether there is something to replace, and numbers enough to repay the compiling."""
     if pictures * _numbers(form) < MANY[device.type] or writes(form):
         return False
-    moves = shuffles(form)
-    return bool(pools(form) or moves) or next(segments(form, batch, moves), None) is not None
+    return bool(pools(form)) or next(segments(form, batch, shuffles(form)), None) is not None
 
 
 def _numbers(form: NormalForm) -> int:
@@ -95,8 +94,8 @@ def _numbers(form: NormalForm) -> int:
 class View(nn.Module):
     """A replacement for a normal form in training and evaluation: it computes the same, with the form's parameters and statistics.
 
-    Operations other than batch norm, max-pool, activation, quantizer and channel shuffle run unchanged. If a call changes a value in place, all run
-    unchanged.
+    Operations other than batch norm, max-pool, activation, quantizer and channel shuffle run unchanged. If a call changes
+    a value in place, all run unchanged.
 
     Args:
         form: the network, already on its device; it is not changed.

@@ -121,6 +121,12 @@ def readers(node: fx.Node) -> list[fx.Node]:
     return [user for user in node.users if not is_size(user) and packet(user) not in SHAPES]
 
 
+def only_reader(node: fx.Node) -> fx.Node | None:
+    """Return the node that alone reads a node's values, if nothing asks for its sizes; else None."""
+    behind = readers(node)
+    return behind[0] if len(behind) == len(node.users) == 1 else None
+
+
 def sources(node: fx.Node) -> list[fx.Node]:
     """Return the nodes whose values a node reads, without the network's own tensors and what is computed from them alone."""
     return [source for source in node.all_input_nodes if not is_held(source) and not is_size(source)]

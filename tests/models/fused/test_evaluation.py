@@ -58,6 +58,31 @@ def test_the_bits_are_the_same_however_values_lie_in_memory(
 
 
 @pytest.mark.usefixtures("as_torch", "judging")
+@pytest.mark.parametrize("before", ["1x1", "shuffle of 1x1", "pool to 1x1"])
+@pytest.mark.parametrize("pictures", [1, 2, 16, 128])
+def test_the_bits_behind_maps_of_one_place_are_the_same(before: str, pictures: int) -> None:
+    """Strides of such maps differ though all are called channels last, and a group norm adds in the order of strides."""
+
+    class Few(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1, groups=2)
+            self.norm, self.pool, self.group = nn.BatchNorm2d(16), nn.MaxPool2d(12), nn.GroupNorm(4, 16)
+            self.deep, self.last = nn.Conv2d(16, 16, 1, groups=16), nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x) if "pool" in before else self.stem(x).mean((2, 3), keepdim=True)
+            x = self.norm(self.conv(x)).relu()
+            x = self.pool(x) if "pool" in before else x
+            x = MEMORY["shuffle"](x) if "shuffle" in before else x
+            return self.last(self.deep(self.group(x)).flatten(1))
+
+    form = formed(Few(), None)
+    x = torch.randn(pictures, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(View(form).eval()(x), form(x))
+
+
+@pytest.mark.usefixtures("as_torch", "judging")
 @pytest.mark.parametrize("spec", ["w8a8", "int8", "asymmetric"])
 def test_what_is_no_number_spreads_as_in_the_network(spec: str) -> None:
     form, x = form_of(spec), torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
