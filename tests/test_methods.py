@@ -13,7 +13,7 @@ import pytest
 
 from models.layers.quantizers import kinds
 from scripts.drawing import numbers
-from tests.tools.readme import MODULES, ROOT, blocks, lines, options, shortened, tables
+from tests.tools.readme import MODULES, ROOT, blocks, lines, options, shortened
 
 PAGES = ROOT / "docs" / "methods"
 NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
@@ -45,6 +45,15 @@ WITHOUT_FIGURES = {"folding"}
 
 def text(name: str) -> str:
     return (PAGES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def tables(page: str) -> list[list[dict[str, str]]]:
+    """Every table of a page, a dict by column for each row."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|\n)+", page, re.M):
+        head, _, *rows = ([cell.strip() for cell in line.split(" | ")] for line in block.splitlines())
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return [[{key.strip("| "): cell.strip("| ") for key, cell in row.items()} for row in rows] for rows in found]
 
 
 def page_of(quantizer: str) -> str:

@@ -20,13 +20,3 @@ def channels_last(network: Network) -> Network:
 
 def _last(tensor: Tensor) -> Tensor:
     return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def is_last(x: Tensor) -> bool:
-    """Return whether a value, (B, C, H, W), is channels last in memory and nothing else.
-
-    A value of one place or one channel is contiguous as well, and operations differ in what they make of it. The bits of
-    sums depend on the format.
-    """
-    _, channels, high, wide = x.shape
-    return not x.is_contiguous() and x.stride() == (channels * high * wide, 1, channels * wide, channels)

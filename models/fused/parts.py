@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.numerics import precision
-from engine.numerics.layout import is_last
 from models.fused.channels import on
 from models.fused.grid import Act
+from models.fused.layout import is_last
 from models.fused.settled import NUMBERS, settled
 from models.fused.windows import Windows
 from models.layers.conv_q import QuantConv2d, scaled

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from engine.numerics.layout import is_last
+from models.fused.layout import is_last
 from models.graph.calls import source
 from models.layers.quantizers.base import Quantized
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from engine.errors import no_memory
-from engine.numerics.layout import is_last
+from models.fused.layout import is_last
 from models.fused.shuffle import Shuffle, last, results
 from models.graph.calls import BATCH, aten, packet, source
 from models.graph.flow import only_reader

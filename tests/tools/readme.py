@@ -85,12 +85,3 @@ def shortened(module: str, argv: list[str]) -> list[str]:
     small = JUDGING if "--evaluate" in argv else SMALL
     small = small[4:] if "pictures" in argv else small  # those have their own data set and size
     return [*argv, *small, *(("--cfg", FRESH[arch]) if fresh else ())]
-
-
-def tables(page: str) -> list[list[dict[str, str]]]:
-    """Every table of a page, a dict by column for each row."""
-    found = []
-    for block in re.findall(r"(?:^\|.*\|\n)+", page, re.M):
-        head, _, *rows = ([cell.strip() for cell in line.split(" | ")] for line in block.splitlines())
-        found.append([dict(zip(head, row, strict=True)) for row in rows])
-    return [[{key.strip("| "): cell.strip("| ") for key, cell in row.items()} for row in rows] for rows in found]

@@ -143,7 +143,7 @@ def test_flags_of_training_are_refused_beside_evaluate(given: str) -> None:
 
 
 @pytest.mark.parametrize("module", [TRAIN, WQAQ, WBWTAB])
-@pytest.mark.parametrize("given", ["--save b.pth", "--overwrite", "--refine c.pth"])
+@pytest.mark.parametrize("given", ["--save b.pth", "--refine c.pth"])
 def test_flags_of_other_files_are_refused_beside_a_file_to_evaluate(module: str, given: str) -> None:
     for words, named in (
         (["--evaluate", "a.pth"], "--evaluate F"),
@@ -163,5 +163,6 @@ def test_flags_of_a_float_training_are_refused_beside_a_file_to_evaluate(given: 
 def test_flags_that_choose_the_file_to_evaluate_stay() -> None:
     for words in (["-sr", "--evaluate"], ["--save", "a.pth", "--evaluate"], ["--refine", "--evaluate"]):
         train.parser().options_of(words)
-    with pytest.raises(UserError, match="--evaluate writes nothing, so --overwrite has no effect"):
-        train.parser().options_of(["--evaluate", "--overwrite"])
+    for file in ([], ["a.pth"]):
+        with pytest.raises(UserError, match="--evaluate writes nothing, so --overwrite has no effect"):
+            train.parser().options_of(["--evaluate", *file, "--overwrite"])
