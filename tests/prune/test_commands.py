@@ -295,6 +295,7 @@ def test_faults(row: str, saved: Path, command: Command) -> None:
     line, words = row.split("|")
     code, module, *argv = line.split()
     before = snapshot(saved)
-    done = command(module, *argv, "--cpu", "--quiet", *(() if "--save" in argv else ("--save", "out.pth")))
+    saving = () if {"--save", "--evaluate"} & {*argv} else ("--save", "out.pth")
+    done = command(module, *argv, "--cpu", "--quiet", *saving)
     refused(done, int(code), words.strip())
     assert snapshot(saved) == before
