@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
@@ -56,9 +55,3 @@ def results(nodes: Sequence[fx.Node], x: Tensor) -> Iterator[Tensor]:
         args, kwargs = map_arg((node.args, node.kwargs), value)
         before, x = node, node.target(*args, **kwargs)  # type: ignore[operator]
         yield x
-
-
-def last(pictures: int, channels: int, high: int, wide: int) -> Tensor:
-    """Return a value whose numbers are their own places, 0 and up, in channels-last memory."""
-    made = torch.empty((pictures, channels, high, wide), dtype=torch.int32, memory_format=torch.channels_last)
-    return made.copy_(torch.arange(made.numel(), dtype=torch.int32).view(made.shape))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from engine.errors import no_memory
 from models.fused.layout import is_last
-from models.fused.shuffle import Shuffle, last, results
+from models.fused.shuffle import Shuffle, results
 from models.graph.calls import BATCH, aten, packet, source
 from models.graph.flow import only_reader
 from models.graph.normal import NormalForm, type_and_device
@@ -48,16 +47,13 @@ def _from(first: fx.Node) -> Found | None:
     whole = _sizes(before) if isinstance(before, fx.Node) else None
     if whole is None or len(whole) != 3:
         return None
-    found, nodes, at = None, list[fx.Node](), first
-    while packet(at) in STEPS and all(node is before or _is_count(node) for node in at.all_input_nodes):
+    nodes = list[fx.Node]()
+    at: fx.Node | None = first
+    while at is not None and packet(at) in STEPS and all(n is before or _is_count(n) for n in at.all_input_nodes):
         nodes.append(at)
-        if _sizes(at) == whole:
-            found = _examined(nodes, whole) or found
-        reader = only_reader(at)
-        if reader is None:
-            break
-        before, at = at, reader
-    return found
+        before, at = at, only_reader(at)
+    ends = (count for count in range(len(nodes), 0, -1) if _sizes(nodes[count - 1]) == whole)
+    return next(filter(None, (_examined(nodes[:count], whole) for count in ends)), None)
 
 
 def _sizes(node: fx.Node) -> tuple[int, ...] | None:
@@ -71,13 +67,13 @@ def _is_count(node: fx.Node) -> bool:
     return packet(node) is aten.sym_size and node.args[1:] == (0,)
 
 
-def _examined(nodes: Sequence[fx.Node], whole: tuple[int, ...]) -> Found | None:
+def _examined(nodes: list[fx.Node], whole: tuple[int, ...]) -> Found | None:
     """Return the shuffle that nodes are; None if they move numbers in another way.
 
     Args:
         whole: channels, rows and columns of the value.
     """
-    x, one = last(BATCH, *whole), last(1, *whole)
+    x, one = _numbered(BATCH, *whole), _numbered(1, *whole)
     try:
         every = [*results(nodes, x)]
         keeps = is_last(every[-1]) and is_last([*results(nodes, one)][-1])
@@ -95,4 +91,10 @@ def _examined(nodes: Sequence[fx.Node], whole: tuple[int, ...]) -> Found | None:
     shuffled = torch.arange(channels).view(-1, step).t().flatten()
     if not torch.equal(order, shuffled.int()) or not torch.equal(every[-1], x[:, shuffled]):
         return None
-    return Found([*nodes], Shuffle(nodes, channels // step, keeps))
+    return Found(nodes, Shuffle(nodes, channels // step, keeps))
+
+
+def _numbered(pictures: int, channels: int, high: int, wide: int) -> Tensor:
+    """Return a value whose numbers are their own places, 0 and up, in channels-last memory."""
+    made = torch.empty((pictures, channels, high, wide), dtype=torch.int32, memory_format=torch.channels_last)
+    return made.copy_(torch.arange(made.numel(), dtype=torch.int32).view(made.shape))
