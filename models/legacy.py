@@ -62,20 +62,27 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
-    notice(f"{path} is in the original repository's format; read as {arch} {cfg}")
+    bare = not is_theirs(found.state_dict)
+    what = "holds weights and does not describe them" if bare else "is in the original repository's format"
+    notice(f"{path} {what}; read as {arch} {cfg}")
     return Checkpoint(
         arch=arch,
         arch_args={"classes": classes, **arch_args},
         cfg=cfg,
         state_dict=state,
-        history=(Original(),),
+        history=(Original(bare=bare),),
         dataset=DataInfo.unknown(classes),
         metrics=Metrics(stored_accuracy(found)),
         provenance=Provenance(),
-        format="original",
+        format="bare" if bare else "original",
         sha256=found.sha256,
         checksums=found.checksums,
     )
+
+
+def is_theirs(state: dict[str, torch.Tensor]) -> bool:
+    """Return whether the keys are those of the original repository's networks, and not this toolkit's or another's."""
+    return any(_renamed(key) != key for key in unwrapped(state))
 
 
 def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -92,7 +92,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
     from engine.checkpoint.provenance import Origin
-    from models import forms, weights
+    from models import forms, legacy, weights
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
@@ -105,12 +105,12 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     read = weights.described(found, old, said)
     with prefix_path(old):
         model = models.restore(read, asked.arch)
-    info = _data_set(options, read.arch, read.classes, forms.channels(model))
+    info = _data_set(options, legacy.is_theirs(found.state_dict), read.classes, forms.channels(model))
     origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
     return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 
 
-def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataInfo:
+def _data_set(options: Options, originals: bool, classes: int, channels: int) -> DataInfo:
     from engine.data import catalogue
     from engine.data.info import DataInfo
 
@@ -134,7 +134,7 @@ def _data_set(options: Options, arch: str, classes: int, channels: int) -> DataI
             f"the network reads {reads}: --mean and --std must be {what} each",
             "give the values that its pictures were normalised with",
         )
-    if options.dataset == "cifar10" and ":" not in arch:  # a file of the original repository
+    if options.dataset == "cifar10" and originals:
         own = catalogue.ORIGINAL
     return info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
 

@@ -53,7 +53,8 @@ def open_data(
     told = parent.dataset if parent and not known and not fresh and parent.dataset.says_normalisation else None
     data.set_normalisation(*_normalisation(options.data, data, known or told, originals, channels))
     _check_fit(options, data.info, parent, fresh)
-    if options.network.weights and not known and not told and not (originals and catalogue.is_cifar10(data.info)):
+    silent = parent is not None and not fresh and not known and not told
+    if silent and not (originals and catalogue.is_cifar10(data.info)):
         _say_normalisation(options.data, data.info, options.network.weights)
     if say and parent and not fresh:
         say_other_pictures(parent.dataset, data.info)
@@ -182,12 +183,12 @@ def _normalisation(
     return given[0] or mean, given[1] or std
 
 
-def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path) -> None:
+def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path | None) -> None:
     """Print the normalisation assumed for a file that does not give its own."""
     taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
     if taken:
         notice(
-            f"{weights} does not say how its pictures were normalised: assuming {info.label}, "
+            f"{weights or 'the file'} does not say how its pictures were normalised: assuming {info.label}, "
             f"{', '.join(taken)} (override with --mean and --std)"
         )
 
@@ -217,8 +218,13 @@ def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh:
 
 def _is_originals(parent: Checkpoint) -> bool:
     """Return whether a file holds the original repository's weights for CIFAR-10, which its files do not name."""
-    alone = len(parent.history) == 1 and isinstance(parent.history[0], Original)
-    return alone and ":" not in parent.arch and parent.dataset.name in ("unknown", "cifar10")
+    first = parent.history[0] if len(parent.history) == 1 else None
+    return (
+        isinstance(first, Original)
+        and not first.bare
+        and ":" not in parent.arch
+        and parent.dataset.name in ("unknown", "cifar10")
+    )
 
 
 def _check_names(was: Sequence[str] | None, now: Sequence[str] | None, asked_for: bool) -> None:

@@ -21,6 +21,7 @@ from scripts import table
 from scripts.table import ResultRow
 from tests.conftest import NARROW, SMALL
 from tests.tools.contents import raw
+from tests.tools.original import under_its_names
 from tests.tools.refusals import refused, snapshot
 from tests.tools.residual import residual
 
@@ -182,10 +183,12 @@ def test_pictures_need_matplotlib_and_nothing_else_does(
 
 
 def test_files_of_the_original_have_a_row(workplace: Path, command: Command) -> None:
-    torch.save({"state_dict": build("nin", [8] * 8).state_dict(), "best_acc": 12.5}, "old.pth")
-    (row,) = json.loads(command("scripts.report", "old.pth", "--json").out)["rows"]
-    assert (row["type"], row["dataset"], row["accuracy"], row["epochs"]) == ("nin original file", "unknown", 12.5, "?")
-    assert (row["size_bits"], row["judged_on"]) == (BITS[0], "unknown")
+    state = build("nin", [8] * 8).state_dict()
+    for given, words in ((under_its_names(state), "nin original file"), (state, "nin bare weights")):
+        torch.save({"state_dict": given, "best_acc": 12.5}, "old.pth")
+        (row,) = json.loads(command("scripts.report", "old.pth", "--json").out)["rows"]
+        assert (row["type"], row["dataset"], row["accuracy"], row["epochs"]) == (words, "unknown", 12.5, "?")
+        assert (row["size_bits"], row["judged_on"]) == (BITS[0], "unknown")
 
 
 def test_a_missing_file_leaves_nothing_behind(saved: Path, command: Command) -> None:

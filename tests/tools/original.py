@@ -36,6 +36,24 @@ class Original(nn.Module):
         return x.mean((2, 3))
 
 
+PLACES = {
+    "block1.conv": 0, "block1.bn": 1, "block2": 2, "block3": 3, "block4": 5, "block5": 6, "block6": 7, "block7": 9,
+    "block8": 10, "block9.conv": 11, "block9.bn": 12,
+}  # fmt: skip
+"""Where the original's Sequential holds the parts of this toolkit's NIN; 4 and 8 are pools."""
+
+
+def under_its_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict of this toolkit's NIN under the names of the original's."""
+    ours = {f"{part}.": f"tnn_bin.{place}." for part, place in PLACES.items()}
+    return {
+        new + key.removeprefix(old): value
+        for key, value in state.items()
+        for old, new in ours.items()
+        if key.startswith(old)
+    }
+
+
 def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict as DataParallel saves it."""
     return {f"module.{key}": value for key, value in state.items()}

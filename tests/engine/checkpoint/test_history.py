@@ -42,6 +42,7 @@ DICTS: list[tuple[dict[str, Any], Stage, str]] = [
     ),
     ({"stage": "merge"}, Merge(), "merged"),
     ({"stage": "original"}, Original(), "original file"),
+    ({"stage": "original", "bare": True}, Original(bare=True), "bare weights"),
 ]
 
 

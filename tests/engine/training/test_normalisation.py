@@ -23,6 +23,7 @@ from engine.training.choose_data import open_data, say_other_pictures
 from prune import train
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
+from tests.tools.original import under_its_names
 
 Command = Callable[..., SimpleNamespace]
 MEAN, STD = catalogue.ORIGINAL
@@ -41,7 +42,7 @@ def copy(workplace: Path) -> tuple[str, ...]:
             for name in "ab":
                 Image.fromarray(draws.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{name}.png")
     Path("pictures/dataset.json").write_text(json.dumps({"label": "CIFAR-10 (JPEG copy)"}))
-    torch.save(models.build("nin", [8] * 8).state_dict(), "old.pth")
+    torch.save(under_its_names(models.build("nin", [8] * 8).state_dict()), "old.pth")
     return ("--dataset", "imagefolder", "--data", "pictures")
 
 
@@ -84,6 +85,7 @@ def test_whose_mean_and_std_are_taken(command: Command, copy: tuple[str, ...]) -
     for other in (
         replace(original, arch="my:net"),
         replace(original, history=(Train(),)),
+        replace(original, history=(Original(bare=True),)),
         replace(original, dataset=digits),
     ):
         assert opened(other, copy) == own
@@ -115,6 +117,29 @@ def test_a_converted_file_says_how_it_was_trained(command: Command, copy: tuple[
     assert_refused(
         command("scripts.convert", "new.pth", "x.pth", "--mean", "0,0,0"), 2, "--mean: new.pth already records it"
     )
+
+
+def test_weights_under_our_own_names_are_not_taken_for_the_originals(command: Command, copy: tuple[str, ...]) -> None:
+    torch.save(models.build("nin", [8] * 8).state_dict(), "bare.pth")
+    pictures = catalogue.load("imagefolder", Path("pictures"), image_size=8).info
+    line = ("prune.train", "--refine", "bare.pth", *copy, *HERE)
+    done = command(*line, "--save", "new.pth")
+    assert (
+        "notice: bare.pth holds weights and does not describe them; read as nin [8, 8, 8, 8, 8, 8, 8, 8]\n" in done.err
+    )
+    assert (
+        "notice: the file does not say how its pictures were normalised: assuming CIFAR-10 (JPEG copy), mean "
+        in done.err
+    )
+    assert "original" not in done.err
+    assert normalised("new.pth") == (pictures.mean, pictures.std)
+    done = command(*line, *OWN, "--save", "own.pth")
+    assert "how its pictures were normalised" not in done.err
+    assert normalised("own.pth") == ((0.1, 0.2, 0.3), (0.4, 0.5, 1))
+    assert command("scripts.convert", "bare.pth", "made.pth", "--dataset", "cifar10").code == 0
+    cifar = catalogue.describe("cifar10", 32)
+    assert normalised("made.pth") == (cifar.mean, cifar.std) != (MEAN, STD)
+    assert raw(Path("made.pth"))["transforms"] == [{"stage": "original", "bare": True}]
 
 
 @pytest.mark.parametrize("known", [True, False])
