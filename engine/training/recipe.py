@@ -24,6 +24,7 @@ class Recipe:
         schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps"
             (x 0.1 at `steps`).
         steps: epochs at whose start the learning rate falls.
+        cutout: pixels of the side of the square that is blanked in each picture; None for no square.
     """
 
     epochs: int
@@ -34,6 +35,7 @@ class Recipe:
     schedule: str = "onecycle"
     steps: tuple[int, ...] = ()
     label_smoothing: float = 0.0
+    cutout: int | None = None  # not 0: the states of older versions have none
 
     def start(
         self, model: nn.Module, total_steps: int
