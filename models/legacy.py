@@ -62,26 +62,26 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
-    bare = not is_theirs(found.state_dict)
-    what = "holds weights and does not describe them" if bare else "is in the original repository's format"
+    elsewhere = not is_theirs(found.state_dict)
+    what = "holds weights and does not describe them" if elsewhere else "is in the original repository's format"
     notice(f"{path} {what}; read as {arch} {cfg}")
     return Checkpoint(
         arch=arch,
         arch_args={"classes": classes, **arch_args},
         cfg=cfg,
         state_dict=state,
-        history=(Original(bare=bare),),
+        history=(Original(elsewhere=elsewhere),),
         dataset=DataInfo.unknown(classes),
         metrics=Metrics(stored_accuracy(found)),
         provenance=Provenance(),
-        format="bare" if bare else "original",
+        format="original",
         sha256=found.sha256,
         checksums=found.checksums,
     )
 
 
 def is_theirs(state: dict[str, torch.Tensor]) -> bool:
-    """Return whether the keys are those of the original repository's networks, and not this toolkit's or another's."""
+    """Return whether a network of this toolkit has the original repository's key names; other networks may share them."""
     return any(_renamed(key) != key for key in unwrapped(state))
 
 

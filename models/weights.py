@@ -47,7 +47,7 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
         raise UserError(text, "give it as the command's input file, without --weights")
     known, state = _network(found, path, said)
     own = known.outline(said.classes or ANY)
-    bare = ":" in known.arch or not legacy.is_theirs(found.state_dict)
+    elsewhere = ":" in known.arch or not legacy.is_theirs(found.state_dict)
     if ":" in known.arch:
         state = legacy.unwrapped(state, set(own.state_dict()))
     for key in [key for key in own.state_dict() if key.endswith("num_batches_tracked")]:
@@ -68,7 +68,7 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
         arch_args={"classes": classes, **known.arch_args, **more},
         cfg=registry.widths(known.arch, own) or list(known.cfg or []),
         state_dict=state,
-        history=(Original(made_fresh=tuple(fresh), bare=bare),),
+        history=(Original(made_fresh=tuple(fresh), elsewhere=elsewhere),),
         dataset=DataInfo.unknown(classes, said.image_size, getattr(own, "normalisation", None)),
         metrics=Metrics(0.0 if fresh else _accuracy(found, path)),
         provenance=Provenance(),

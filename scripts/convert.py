@@ -19,6 +19,7 @@ from engine.system.messages import notice
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign
+    from engine.checkpoint.history import History
     from engine.data.info import DataInfo
 
 EXAMPLES = (
@@ -92,7 +93,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
     from engine.checkpoint.provenance import Origin
-    from models import forms, legacy, weights
+    from models import forms, weights
 
     asked, old, pixels = options.network, options.old, options.pixels
     if options.dataset is None and (pixels.mean or pixels.std):
@@ -105,14 +106,16 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     read = weights.described(found, old, said)
     with prefix_path(old):
         model = models.restore(read, asked.arch)
-    info = _data_set(options, legacy.is_theirs(found.state_dict), read.classes, forms.channels(model))
+    info = _data_set(options, read.history, read.classes, forms.channels(model))
     origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
     return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 
 
-def _data_set(options: Options, originals: bool, classes: int, channels: int) -> DataInfo:
+def _data_set(options: Options, history: History, classes: int, channels: int) -> DataInfo:
+    from engine.checkpoint.history import Original
     from engine.data import catalogue
     from engine.data.info import DataInfo
+    from engine.training.choose_data import say_normalisation
 
     size = options.image_size or 32
     if options.dataset is None:
@@ -134,9 +137,11 @@ def _data_set(options: Options, originals: bool, classes: int, channels: int) ->
             f"the network reads {reads}: --mean and --std must be {what} each",
             "give the values that its pictures were normalised with",
         )
-    if options.dataset == "cifar10" and originals:
+    if options.dataset == "cifar10" and not any(isinstance(stage, Original) and stage.elsewhere for stage in history):
         own = catalogue.ORIGINAL
-    return info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
+    info = info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
+    say_normalisation(options.pixels, info, options.old)
+    return info
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ def test_sparse_training_starts_from_these_weights(command) -> None:
     assert (done.code, done.path) == (0, "models_save/Residual_preprune.pth"), done.err
     made = described(done.path)
     assert [stage.to_dict() for stage in made.history] == [
-        {"stage": "original", "bare": True},
+        {"stage": "original", "elsewhere": True},
         {"stage": "refine", "s": 1e-4, "epochs": 1},
     ]
     assert made.provenance.parent == "own.pth"
@@ -123,7 +123,7 @@ def test_a_head_for_other_classes_is_made_fresh_where_it_is_trained(command) -> 
         in done.err
     )
     first = described(done.path)
-    assert first.history[0].to_dict() == {"stage": "original", "made_fresh": HEAD, "bare": True}
+    assert first.history[0].to_dict() == {"stage": "original", "made_fresh": HEAD, "elsewhere": True}
     assert first.state_dict["head.fc.weight"].shape == (10, 32)
     torch.testing.assert_close(first.state_dict["c1.weight"], state["c1.weight"], atol=1e-6, rtol=0)
     command(*line, "--save", "again.pth")

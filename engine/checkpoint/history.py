@@ -250,26 +250,25 @@ class Original(Stage):
     Args:
         made_fresh: names of the last layers' tensors that were initialised afresh, because the file had other classes.
             The network has therefore learnt nothing yet from the pictures of these classes.
-        bare: whether the weights are known not to come from the original repository. Files of older versions do not say.
+        elsewhere: whether the weights are known not to be the original repository's. Files of older versions do not say.
     """
 
     name = "original"
     made_fresh: Sequence[str] = ()
-    bare: bool = False
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         check_names("made_fresh", self.made_fresh)
-        if type(self.bare) is not bool:
-            raise ValueError("bare is neither true nor false")
+        if type(self.elsewhere) is not bool:
+            raise ValueError("elsewhere is neither true nor false")
 
     def settings(self) -> dict[str, Any]:
         fresh = {"made_fresh": list(self.made_fresh)} if self.made_fresh else {}
-        return {**fresh, **({"bare": True} if self.bare else {})}
+        return {**fresh, **({"elsewhere": True} if self.elsewhere else {})}
 
     def words(self) -> str:
-        return ("bare weights" if self.bare else "original file") + (
-            " with a fresh last layer" if self.made_fresh else ""
-        )
+        first = "weights from elsewhere" if self.elsewhere else "original file"
+        return first + (" with a fresh last layer" if self.made_fresh else "")
 
 
 def prunings(history: Sequence[Stage]) -> list[Prune]:

@@ -12,9 +12,9 @@ from engine.data.augment import generator
 from engine.errors import UserError
 from engine.system import ranks
 
-Target = TypeVar("Target")
-OF_ITS_OWN = -1
-"""The place of these random numbers in `generator`: shifts and orders stay as they are without cutout."""
+Answer = TypeVar("Answer")
+NO_STEP = -1
+"""The step number of the squares' generator. No training step has it, so orders and shifts do not change."""
 
 
 def check(side: int | None, picture: int, boxes: bool) -> None:
@@ -31,26 +31,27 @@ def check(side: int | None, picture: int, boxes: bool) -> None:
     if side and boxes:
         raise UserError(f"--cutout {side} could hide objects whose boxes remain", "leave --cutout out for a detector")
     if side and side >= picture:
-        raise UserError(f"--cutout {side} hides whole pictures of {picture}x{picture}", "give a smaller side")
+        raise UserError(f"--cutout {side} can hide a whole picture of {picture}x{picture}", "give a smaller side")
 
 
 def blanked(
-    batches: Iterator[tuple[Tensor, Target]], side: int, count: int, size: int, seed: int, epoch: int, start: int = 0
-) -> Iterator[tuple[Tensor, Target]]:
-    """Set a square of each picture to 0, the mean colour. Squares lie anywhere; their centres stay inside the picture.
+    batches: Iterator[tuple[Tensor, Answer]], side: int, count: int, size: int, seed: int, epoch: int, start: int = 0
+) -> Iterator[tuple[Tensor, Answer]]:
+    """Set a square of each picture to 0, the mean colour. Its centre lies anywhere in the picture, whose edges cut it.
 
     Args:
-        batches: normalised pictures, (B, C, H, W), changed in place; with several ranks, each batch's share of this one.
+        batches: normalised pictures, float, (B, C, H, W), with their answers. The pictures are changed in place. With several
+            ranks, they are this rank's share of each batch.
         side: pixels.
         count: pictures in an epoch.
         size: pictures in a batch of all ranks.
         start: number of the first batch. The squares of a step depend only on seed, epoch and step.
     """
     centres: Tensor | None = None
-    for step, (images, target) in enumerate(batches, start):
+    for step, (images, answer) in enumerate(batches, start):
         height, width = images.shape[2:]
         if centres is None:  # one copy for all steps, as each copy makes a GPU wait
-            source = generator(seed, epoch, OF_ITS_OWN)
+            source = generator(seed, epoch, NO_STEP)
             drawn = [torch.randint(0, extent, (count,), generator=source) for extent in (height, width)]
             centres = torch.stack(drawn).to(images.device)
         ours = centres[:, step * size : (step + 1) * size]
@@ -58,7 +59,7 @@ def blanked(
         images.masked_fill_(
             (_within(rows, side, height)[:, :, None] & _within(columns, side, width)[:, None])[:, None], 0
         )
-        yield images, target
+        yield images, answer
 
 
 def _within(first: Tensor, side: int, extent: int) -> Tensor:

@@ -11,7 +11,7 @@ from engine.checkpoint.format import Checkpoint
 from engine.checkpoint.history import History, Original, Trained
 from engine.cli import datasets
 from engine.cli.datasets import SHIFT
-from engine.cli.options import DataFlags, Works
+from engine.cli.options import DataFlags, Normalisation, Works
 from engine.data import catalogue, gray, image_folder, skip_bad
 from engine.data.info import DataInfo, in_flags
 from engine.data.splits import Data
@@ -55,7 +55,7 @@ def open_data(
     _check_fit(options, data.info, parent, fresh)
     silent = parent is not None and not fresh and not known and not told
     if silent and not (originals and catalogue.is_cifar10(data.info)):
-        _say_normalisation(options.data, data.info, options.network.weights)
+        say_normalisation(options.data, data.info, options.network.weights)
     if say and parent and not fresh:
         say_other_pictures(parent.dataset, data.info)
     return data
@@ -183,12 +183,12 @@ def _normalisation(
     return given[0] or mean, given[1] or std
 
 
-def _say_normalisation(chosen: DataFlags, info: DataInfo, weights: Path | None) -> None:
-    """Print the normalisation assumed for a file that does not give its own."""
-    taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(chosen, name) is None]
+def say_normalisation(asked: Normalisation, info: DataInfo, path: Path | None) -> None:
+    """Print the normalisation in `info` if it is assumed, as neither a file nor the flags give one."""
+    taken = [f"{name} {_numbers(getattr(info, name))}" for name in ("mean", "std") if getattr(asked, name) is None]
     if taken:
         notice(
-            f"{weights or 'the file'} does not say how its pictures were normalised: assuming {info.label}, "
+            f"{path or 'the file'} does not say how its pictures were normalised: assuming {info.label}, "
             f"{', '.join(taken)} (override with --mean and --std)"
         )
 
@@ -221,7 +221,7 @@ def _is_originals(parent: Checkpoint) -> bool:
     first = parent.history[0] if len(parent.history) == 1 else None
     return (
         isinstance(first, Original)
-        and not first.bare
+        and not first.elsewhere
         and ":" not in parent.arch
         and parent.dataset.name in ("unknown", "cifar10")
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from engine.checkpoint import history
 from engine.checkpoint.format import Foreign
 from engine.errors import BAD_CHECKPOINT, UserError
 from models.legacy import adopt
@@ -49,7 +50,7 @@ def test_the_loaded_network_computes_what_the_original_did(child, kernel):
     ):
         adopted = adopt(Foreign(**content), "original.pth")
         assert (adopted.arch, adopted.cfg) == ("nin" if kernel == 5 else "nin_3x3", SMALL)
-        assert adopted.arch_args == {"classes": 4}
+        assert (adopted.arch_args, adopted.history) == ({"classes": 4}, (history.Original(),))
         assert adopted.metrics.accuracy == (81.5 if "best_acc" in content else 0)
         assert torch.equal(loaded(content)(x), expected)
 
@@ -71,7 +72,9 @@ def test_adopting_says_so_and_changes_neither_the_file_nor_a_checkpoint_of_ours(
 def test_bare_weights_of_ours_are_recognised_too(arch, cfg):
     state = models.build(arch, cfg, 6).state_dict()
     for given in (state, prefixed(state), without_counters(state)):
-        again = loaded({"state_dict": given})
+        adopted = adopt(Foreign(given), "ours.pth")
+        assert adopted.history == (history.Original(elsewhere=True),)
+        again = models.restore(adopted)
         assert (again.cfg, list(again.state_dict())) == (cfg, list(state))
         assert all(map(torch.equal, again.state_dict().values(), state.values()))
 

@@ -184,7 +184,7 @@ def test_pictures_need_matplotlib_and_nothing_else_does(
 
 def test_files_of_the_original_have_a_row(workplace: Path, command: Command) -> None:
     state = build("nin", [8] * 8).state_dict()
-    for given, words in ((under_its_names(state), "nin original file"), (state, "nin bare weights")):
+    for given, words in ((under_its_names(state), "nin original file"), (state, "nin weights from elsewhere")):
         torch.save({"state_dict": given, "best_acc": 12.5}, "old.pth")
         (row,) = json.loads(command("scripts.report", "old.pth", "--json").out)["rows"]
         assert (row["type"], row["dataset"], row["accuracy"], row["epochs"]) == (words, "unknown", 12.5, "?")

@@ -42,7 +42,7 @@ DICTS: list[tuple[dict[str, Any], Stage, str]] = [
     ),
     ({"stage": "merge"}, Merge(), "merged"),
     ({"stage": "original"}, Original(), "original file"),
-    ({"stage": "original", "bare": True}, Original(bare=True), "bare weights"),
+    ({"stage": "original", "elsewhere": True}, Original(elsewhere=True), "weights from elsewhere"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from engine.data import cutout
 from engine.system import ranks
+from engine.tasks.classification import CLASSIFICATION
+from engine.training.loop import fit
+from engine.training.step import Step
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
+from tests.tools.training import RECIPE, config, network, pictures
 
 Command = Callable[..., SimpleNamespace]
 COUNT, SIZE = 70, 32
@@ -59,6 +64,30 @@ def test_squares_depend_on_seed_and_epoch_and_go_on_after_a_stop() -> None:
     assert torch.equal(first[2 * SIZE :], epoch(4, start=2))
 
 
+def test_squares_alone_are_changed_in_each_epoch_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shifts, mirroring and the order of the pictures do not depend on cutout; squares differ between epochs."""
+    seen: list[Tensor] = []
+
+    def watched(self: Step, images: Tensor, *more: Any) -> Tensor:
+        seen.append(images.clone())
+        return gradients(self, images, *more)
+
+    gradients = Step.gradients
+    monkeypatch.setattr(Step, "gradients", watched)
+    for side in (None, 3):
+        fit(network(), pictures(), config(RECIPE.changed(epochs=2, cutout=side)), CLASSIFICATION)
+    count = len(seen) // 4
+    plain, cut = (
+        torch.stack([*map(torch.cat, (run[:count], run[count:]))]) for run in (seen[: 2 * count], seen[2 * count :])
+    )
+    changed = plain != cut
+    assert torch.equal(cut[changed], torch.zeros(int(changed.sum())))
+    areas = (cut == 0).all(2).sum((2, 3))
+    assert areas.max() == 9
+    assert areas.min() >= 4
+    assert not torch.equal((cut == 0).all(2)[0], (cut == 0).all(2)[1])
+
+
 def test_ranks_share_the_squares_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, parts = epoch(4), []
     monkeypatch.setattr(ranks, "count", lambda: 3)
@@ -84,13 +113,20 @@ def test_a_training_with_cutout_is_another_one_and_repeats_bit_for_bit(command: 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--cutout", "8"), "--cutout 8 hides whole pictures of 8x8"),
-        (("--cutout", "0"), "--cutout"),
+        (("--cutout", "8"), "--cutout 8 can hide a whole picture of 8x8"),
+        (("--cutout", "0"), "is not an integer of at least 1"),
     ],
 )
 def test_what_cutout_cannot_do_is_refused(flags: tuple[str, ...], said: str, command: Command, workplace: Path) -> None:
     assert_refused(command("prune.train", "--cfg", NARROW, *SMALL, *flags), 2, said)
     assert not Path("models_save").exists()
+
+
+def test_a_quantized_training_takes_it_and_says_so(command: Command, workplace: Path) -> None:
+    few = [flag for flag in SMALL if flag != "--quiet"]
+    done = command("quant.wqaq", "--Wbits", "4", "--Abits", "4", "--cfg", NARROW, *few, "--cutout", "3")
+    assert done.code == 0, done.err
+    assert "not mirrored, --cutout 3; " in done.err
 
 
 def test_an_evaluation_takes_no_cutout(command: Command, workplace: Path) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 import models
@@ -23,7 +24,7 @@ from engine.training.choose_data import open_data, say_other_pictures
 from prune import train
 from tests.conftest import NARROW, SMALL, assert_refused
 from tests.tools.contents import raw
-from tests.tools.original import under_its_names
+from tests.tools.original import prefixed, under_its_names
 
 Command = Callable[..., SimpleNamespace]
 MEAN, STD = catalogue.ORIGINAL
@@ -85,7 +86,7 @@ def test_whose_mean_and_std_are_taken(command: Command, copy: tuple[str, ...]) -
     for other in (
         replace(original, arch="my:net"),
         replace(original, history=(Train(),)),
-        replace(original, history=(Original(bare=True),)),
+        replace(original, history=(Original(elsewhere=True),)),
         replace(original, dataset=digits),
     ):
         assert opened(other, copy) == own
@@ -136,10 +137,26 @@ def test_weights_under_our_own_names_are_not_taken_for_the_originals(command: Co
     done = command(*line, *OWN, "--save", "own.pth")
     assert "how its pictures were normalised" not in done.err
     assert normalised("own.pth") == ((0.1, 0.2, 0.3), (0.4, 0.5, 1))
-    assert command("scripts.convert", "bare.pth", "made.pth", "--dataset", "cifar10").code == 0
+
+
+def test_convert_takes_only_the_originals_names_for_its_files(command: Command, workplace: Path) -> None:
+    """Another network may share a key name with them, such as features.0.weight."""
     cifar = catalogue.describe("cifar10", 32)
-    assert normalised("made.pth") == (cifar.mean, cifar.std) != (MEAN, STD)
-    assert raw(Path("made.pth"))["transforms"] == [{"stage": "original", "bare": True}]
+    torch.save(models.build("nin", [8] * 8).state_dict(), "bare.pth")
+    torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), "squeeze.pth")
+    for path, named in (("bare.pth", ()), ("squeeze.pth", ("--arch", "torchvision:squeezenet1_1"))):
+        done = command("scripts.convert", path, "made.pth", "--dataset", "cifar10", *named)
+        assert f"notice: {path} does not say how its pictures were normalised: assuming CIFAR-10, mean " in done.err
+        assert normalised("made.pth") == (cifar.mean, cifar.std) != (MEAN, STD)
+        assert raw(Path("made.pth"))["transforms"] == [{"stage": "original", "elsewhere": True}]
+
+
+def test_the_originals_files_are_known_among_weights(command: Command, copy: tuple[str, ...]) -> None:
+    torch.save(prefixed(torch.load("old.pth")), "wrapped.pth")
+    for path in ("old.pth", "wrapped.pth"):
+        done = command("prune.train", "--arch", "nin", "--weights", path, *copy, *HERE, "--save", "new.pth")
+        assert (done.code, normalised("new.pth")) == (0, (MEAN, STD)), done.err
+        assert raw(Path("new.pth"))["transforms"][0] == {"stage": "original"}
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -10,6 +10,7 @@ import torch
 
 from engine.data import pixels
 from engine.errors import BAD_CHECKPOINT, UserError
+from quant import recipes
 from scripts.ladder import fingerprint, notes, result
 from scripts.ladder.notes import Note, Spent
 from scripts.ladder.result import Diverged, Done, Stale
@@ -104,6 +105,15 @@ def test_a_ladder_begun_earlier_is_accepted(tmp_path: Path) -> None:
     fingerprint.compare_or_write(path, {"mean": list(mean), "std": list(std)}, begun=True)
     with pytest.raises(UserError, match="another ladder: std"):
         fingerprint.compare_or_write(path, {"mean": list(mean), "std": [0.1] * 3}, begun=True)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/ladder.json")), ids=lambda path: path.parent.name)
+def test_ladders_begun_earlier_name_todays_recipes(path: Path) -> None:
+    """A ladder whose file names another recipe is refused."""
+    said = {key: value for key, value in json.loads(path.read_text()).items() if key.startswith("recipe of ")}
+    now = recipes.table("digits" if path.parent.name == "digits" else "other")
+    assert len(said) > 5
+    assert said == {f"recipe of {family}": now[family] for family in (key.removeprefix("recipe of ") for key in said)}
 
 
 def test_a_data_set_has_a_folder_of_results() -> None:
