@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.data import catalogue, cutout
+from engine.data import catalogue
 from engine.numerics.precision import Precision
 from engine.tasks.classification import CLASSIFICATION
 from engine.training.progress import FitConfig
@@ -170,12 +170,3 @@ def test_pictures_live_there() -> None:
     assert labels.is_cuda
     expected, _ = next(here.train.training_batches(4, seed=1, epoch=0))
     assert torch.allclose(images.cpu(), expected, rtol=0, atol=1e-6)
-
-
-def test_cutout_blanks_the_same_squares_there() -> None:
-    found = []
-    for where in ("cpu", "cuda"):
-        pictures = iter([(torch.ones(4, 3, 8, 8, device=where), 0)])
-        found += [images.cpu() for images, _ in cutout.blanked(pictures, 3, 4, 4, seed=1, epoch=0)]
-    assert torch.equal(*found)
-    assert 0 < found[0].mean() < 1

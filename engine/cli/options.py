@@ -109,10 +109,6 @@ class Training(Options):
         help="original (or seed): the original repository's Adam, lr 0.01, batch 50, 300 epochs with a step schedule "
         "(INT8: 30, with its own steps)",
     )  # fmt: skip
-    cutout: int | None = flag(
-        "--cutout", type=number(int, 1, 1023), metavar="N",
-        help="blank a square of N x N pixels in each training picture (default: none)",
-    )  # fmt: skip
     resume: Path | str | None = flag(
         "--resume", nargs="?", const="auto", type=state, metavar="auto|F",
         help="continue from the run folder's state (or from F), as if never stopped",

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.checkpoint.schema import unsound
-from engine.data import cutout
 from engine.data.splits import Data, steps
 from engine.errors import DIVERGED, UserError
 from engine.numerics import random_state
@@ -89,9 +88,6 @@ def fit(
             on_epoch(model, epoch)
         step.start_epoch()
         batches = data.train.training_batches(batch, config.seed, epoch, progress.step)
-        if recipe.cutout:
-            place = (config.seed, epoch, progress.step)
-            batches = cutout.blanked(batches, recipe.cutout, len(data.train), batch, *place)
         bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", per_epoch, leave=False, file=sys.stderr,
                    initial=progress.step, disable=config.quiet or not terminal.is_interactive())  # fmt: skip
         for images, target in bar:

@@ -5,7 +5,7 @@ torch is imported only when a recipe starts, as --help shows the defaults from h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.datasets import BOXES
@@ -24,7 +24,6 @@ class Recipe:
         schedule: "onecycle" (cosine from lr / 25 up to lr in 30 % of the steps, then down to almost 0) or "steps"
             (x 0.1 at `steps`).
         steps: epochs at whose start the learning rate falls.
-        cutout: pixels of the side of the square that is blanked in each picture; None for no square.
     """
 
     epochs: int
@@ -35,12 +34,6 @@ class Recipe:
     schedule: str = "onecycle"
     steps: tuple[int, ...] = ()
     label_smoothing: float = 0.0
-    cutout: int | None = None  # None, not 0, so that states of older versions can be resumed
-
-    def __str__(self) -> str:
-        """Return the settings that are not None. Ladders of older versions hold these words."""
-        said = ((option.name, getattr(self, option.name)) for option in fields(self))
-        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in said if value is not None)})"
 
     def start(
         self, model: nn.Module, total_steps: int

@@ -20,7 +20,6 @@ from engine.checkpoint.history import Stage
 from engine.checkpoint.words import counted
 from engine.cli.datasets import SHIFT
 from engine.cli.options import Trains
-from engine.data import cutout
 from engine.data.splits import Data, steps
 from engine.errors import UserError
 from engine.numerics.batches import at_a_time
@@ -120,11 +119,7 @@ class Run:
     def _changed(self, recipe: Recipe) -> Recipe:
         """Return the recipe with the flags' changes."""
         chosen = self.options.training
-        cutout.check(chosen.cutout, self.data.info.image_size, self.data.info.boxes)
-        return recipe.changed(
-            epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size,
-            cutout=chosen.cutout,
-        )  # fmt: skip
+        return recipe.changed(epochs=chosen.epochs, lr=chosen.lr, weight_decay=chosen.wd, batch_size=chosen.batch_size)
 
     def _config(self, recipe: Recipe, codes: bool, fused: bool) -> FitConfig:
         chosen, machine = self.options.training, self.options.machine
@@ -191,8 +186,7 @@ class Run:
         print(
             f"{data.info.label}: {len(data.train):,} training and {len(data.test):,} {data.part} pictures, "
             f"{'mirrored in training' if data.info.flip else 'not mirrored'}"
-            f"{f', --crop {data.info.crop}' if data.info.crop != SHIFT else ''}"
-            f"{f', --cutout {recipe.cutout}' if recipe.cutout else ''}; "
+            f"{f', --crop {data.info.crop}' if data.info.crop != SHIFT else ''}; "
             f"{count:,} parameters; {counted(recipe.epochs, 'epoch')} of batch {recipe.batch_size}, {recipe.optimizer} "
             f"lr {recipe.lr:g}; {self.experiment.device.type} {config.precision}{', fused' if config.fused else ''}{place}",
             file=sys.stderr,

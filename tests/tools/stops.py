@@ -18,7 +18,6 @@ CFG = ("--cfg", NARROW)
 MODES = {
     "plain": ("prune.train", *CFG),
     "sparse": ("prune.train", "-sr", "--s", "0.01", *CFG),
-    "cutout": ("prune.train", "--cutout", "3", *CFG),
     "adam": ("prune.train", "--recipe", "seed", *CFG),
     "refine": ("prune.train", "--refine", "pruned.pth"),
     "wqaq": ("quant.wqaq", "--Wbits", "4", "--Abits", "4", *CFG),

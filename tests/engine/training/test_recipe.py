@@ -43,7 +43,7 @@ def test_schedules() -> None:
 def test_recipes() -> None:
     assert asdict(ORIGINAL) == {
         "epochs": 300, "batch_size": 50, "optimizer": "adam", "lr": 0.01, "weight_decay": 0.0,
-        "schedule": "steps", "steps": (80, 130, 180, 230, 280), "label_smoothing": 0.0, "cutout": None,
+        "schedule": "steps", "steps": (80, 130, 180, 230, 280), "label_smoothing": 0.0,
     }  # fmt: skip
     adam, _ = ORIGINAL.start(network(), 300)
     sgd, _ = RECIPE.start(network(), 300)
