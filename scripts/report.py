@@ -212,13 +212,18 @@ def _say_what_is_not_compared(rows: list[ResultRow]) -> None:
     """Losses across data sets, or of held-out against test pictures, would be numbers without a meaning."""
     from scripts import table
 
-    others = [row for row in rows[1:] if table.loss(row, rows[0]) is None]
+    if rows[0].accuracy is None:
+        if len(rows) > 1:
+            notice(f"no losses: the baseline, {rows[0].file}, was not evaluated")
+        return
+    if missing := sum(row.accuracy is None for row in rows):
+        notice(f"no loss for {missing} of {len(rows)} rows: not evaluated")
+    others = [row for row in rows[1:] if row.accuracy is not None and table.loss(row, rows[0]) is None]
     if others:
-        judged = [
-            "nothing" if row.accuracy is None else f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others)
-        ]
-        where = ", ".join(dict.fromkeys(judged[1:]))
-        notice(f"no loss for {len(others)} of {len(rows)} rows: evaluated on {where}, the baseline on {judged[0]}")
+        base, *where = dict.fromkeys(f"{row.dataset} ({row.judged_on})" for row in (rows[0], *others))
+        notice(
+            f"no loss for {len(others)} of {len(rows)} rows: evaluated on {', '.join(where)}, the baseline on {base}"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -200,8 +200,9 @@ def test_a_report_says_that_nobody_has_judged_these_weights(command) -> None:
     assert (first["file"], first["accuracy"], first["dataset"]) == ("own.pth", None, "unknown")
     assert first["params"] + 3 * 33 == second["params"]  # three more classes
     assert second["loss_points"] is None
-    assert "notice: no loss for 1 of 2 rows: evaluated on digits (test), the baseline on nothing" in done.err
+    assert "notice: no losses: the baseline, own.pth, was not evaluated\n" in done.err
     assert "| not evaluated |" in Path("runs/report.md").read_text()
+    assert "no loss" not in command("scripts.report", *OWN, "--image_size", "8").err  # of one row nobody expects one
     assert "unknown" in command("scripts.report", *OWN).out  # 32x32, and no picture
     assert_refused(command("scripts.report", *OWN, "--arch", DECLARED), 2, "--arch names 2 networks")
     assert_refused(command("scripts.report"), 2, "the following arguments are required: F")

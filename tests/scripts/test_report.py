@@ -162,6 +162,8 @@ def test_losses_are_of_the_same_pictures_or_not_shown(
     assert notices == [f"notice: no loss for 2 of 4 rows: {where}"]
     made = iter(rows[:2])
     assert "no loss" not in command("scripts.report", *FILES[:2]).err
+    made = iter([ROW, OTHER, replace(OTHER, accuracy=None)])
+    assert "notice: no loss for 1 of 3 rows: not evaluated\n" in command("scripts.report", *[FILES[0]] * 3).err
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
