@@ -62,7 +62,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
             BAD_CHECKPOINT,
         )
     classes = len(state["linear.weight" if arch == "slimming" else "block9.conv.weight"])
-    elsewhere = not is_theirs(found.state_dict)
+    elsewhere = not _is_theirs(found.state_dict)
     what = "holds weights and does not describe them" if elsewhere else "is in the original repository's format"
     notice(f"{path} {what}; read as {arch} {cfg}")
     return Checkpoint(
@@ -80,7 +80,7 @@ def _adopted(found: Foreign, path: Path | str) -> Checkpoint:
     )
 
 
-def is_theirs(state: dict[str, torch.Tensor]) -> bool:
+def _is_theirs(state: dict[str, torch.Tensor]) -> bool:
     """Return whether a network of this toolkit has the original repository's key names; other networks may share them."""
     return any(_renamed(key) != key for key in unwrapped(state))
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint.description import Description
 from engine.checkpoint.format import Checkpoint, Foreign, Metrics
-from engine.checkpoint.history import Original
+from engine.checkpoint.history import Original, is_originals
 from engine.checkpoint.provenance import Provenance
 from engine.checkpoint.words import counted
 from engine.data.info import DataInfo
@@ -47,7 +47,6 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
         raise UserError(text, "give it as the command's input file, without --weights")
     known, state = _network(found, path, said)
     own = known.outline(said.classes or ANY)
-    elsewhere = ":" in known.arch or not legacy.is_theirs(found.state_dict)
     if ":" in known.arch:
         state = legacy.unwrapped(state, set(own.state_dict()))
     for key in [key for key in own.state_dict() if key.endswith("num_batches_tracked")]:
@@ -68,7 +67,7 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
         arch_args={"classes": classes, **known.arch_args, **more},
         cfg=registry.widths(known.arch, own) or list(known.cfg or []),
         state_dict=state,
-        history=(Original(made_fresh=tuple(fresh), elsewhere=elsewhere),),
+        history=(Original(made_fresh=tuple(fresh), elsewhere=known.elsewhere),),
         dataset=DataInfo.unknown(classes, said.image_size, getattr(own, "normalisation", None)),
         metrics=Metrics(0.0 if fresh else _accuracy(found, path)),
         provenance=Provenance(),
@@ -80,11 +79,12 @@ def described(found: Checkpoint | Foreign, path: Path, said: Description) -> Che
 
 @dataclass(frozen=True)
 class _Known:
-    """A network without its classes: the other arguments of registry.build."""
+    """A network without its classes: the other arguments of registry.build, and the origin of its weights (see Original)."""
 
     arch: str
     cfg: Sequence[int] | None
     arch_args: dict[str, Any] = field(default_factory=dict)
+    elsewhere: bool = True
 
     def outline(self, classes: int) -> nn.Module:
         return registry.outline(self.arch, self.cfg, classes, **self.arch_args)
@@ -104,7 +104,8 @@ def _network(found: Foreign, path: Path, said: Description) -> tuple[_Known, Sta
     if said.cfg not in (None, adopted.cfg):
         raise UserError(f"{path} has cfg {adopted.cfg}, not {said.cfg}", "leave --cfg out")
     arch_args = {name: value for name, value in adopted.arch_args.items() if name != "classes"}
-    return _Known(adopted.arch, adopted.cfg, arch_args), dict(adopted.state_dict)
+    elsewhere = not is_originals(adopted.history)
+    return _Known(adopted.arch, adopted.cfg, arch_args, elsewhere), dict(adopted.state_dict)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from engine.system.messages import notice
 
 if TYPE_CHECKING:
     from engine.checkpoint.format import Checkpoint, Foreign
-    from engine.checkpoint.history import History
     from engine.data.info import DataInfo
 
 EXAMPLES = (
@@ -92,6 +91,7 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     import models
     from engine.checkpoint.description import Description
     from engine.checkpoint.format import make
+    from engine.checkpoint.history import is_originals
     from engine.checkpoint.provenance import Origin
     from models import forms, weights
 
@@ -106,13 +106,12 @@ def _described(options: Options, found: Foreign) -> Checkpoint:
     read = weights.described(found, old, said)
     with prefix_path(old):
         model = models.restore(read, asked.arch)
-    info = _data_set(options, read.history, read.classes, forms.channels(model))
+    info = _data_set(options, is_originals(read.history), read.classes, forms.channels(model))
     origin = Origin(options.words, 0, old, found.sha256)  # no seed: nothing is drawn
     return make(model, read.arch, read.arch_args, info, read.metrics, read.history, origin)
 
 
-def _data_set(options: Options, history: History, classes: int, channels: int) -> DataInfo:
-    from engine.checkpoint.history import Original
+def _data_set(options: Options, originals: bool, classes: int, channels: int) -> DataInfo:
     from engine.data import catalogue
     from engine.data.info import DataInfo
     from engine.training.choose_data import say_normalisation
@@ -137,7 +136,7 @@ def _data_set(options: Options, history: History, classes: int, channels: int) -
             f"the network reads {reads}: --mean and --std must be {what} each",
             "give the values that its pictures were normalised with",
         )
-    if options.dataset == "cifar10" and not any(isinstance(stage, Original) and stage.elsewhere for stage in history):
+    if options.dataset == "cifar10" and originals:
         own = catalogue.ORIGINAL
     info = info.normalised(options.pixels.mean or own[0], options.pixels.std or own[1])
     say_normalisation(options.pixels, info, options.old)

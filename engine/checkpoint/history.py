@@ -271,6 +271,12 @@ class Original(Stage):
         return first + (" with a fresh last layer" if self.made_fresh else "")
 
 
+def is_originals(history: Sequence[Stage]) -> bool:
+    """Return whether a file holds the original repository's weights as they are; see Original for older versions' files."""
+    first = history[0] if len(history) == 1 else None
+    return isinstance(first, Original) and not first.elsewhere
+
+
 def prunings(history: Sequence[Stage]) -> list[Prune]:
     """Return every pruning behind the widths; a control from scratch has the prunings of its pruned file."""
     return list(_prunings(history))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint.format import Checkpoint
-from engine.checkpoint.history import History, Original, Trained
+from engine.checkpoint.history import History, Original, Trained, is_originals
 from engine.cli import datasets
 from engine.cli.datasets import SHIFT
 from engine.cli.options import DataFlags, Normalisation, Works
@@ -46,7 +46,7 @@ def open_data(
     if not known:
         options.network.needs_boxes(options.data.dataset)
     data = _load(options.data, where, known)
-    originals = parent is not None and not fresh and _is_originals(parent)
+    originals = parent is not None and not fresh and _from_original(parent, data.info)
     channels = parent.dataset.channels if parent else 3  # a fresh network's channels are not known yet: see show_to
     if parent:
         _refuse_other_channels(options.data, channels)
@@ -54,7 +54,7 @@ def open_data(
     data.set_normalisation(*_normalisation(options.data, data, known or told, originals, channels))
     _check_fit(options, data.info, parent, fresh)
     silent = parent is not None and not fresh and not known and not told
-    if silent and not (originals and catalogue.is_cifar10(data.info)):
+    if silent and not originals:
         say_normalisation(options.data, data.info, options.network.weights)
     if say and parent and not fresh:
         say_other_pictures(parent.dataset, data.info)
@@ -154,7 +154,7 @@ def _normalisation(
 
     Args:
         known: the file's data set, or, if that is unknown, the normalisation in the network's own code.
-        originals: whether the file is in the original repository's format, which does not name its pictures.
+        originals: whether the file is the original repository's, which does not name its pictures, and `data` is CIFAR-10.
         channels: number of channels that the network reads.
     """
     info = data.info
@@ -169,7 +169,7 @@ def _normalisation(
                 f"pictures are normalised as in the network's own code, mean {_numbers(mean)}, std {_numbers(std)} "
                 "(override with --mean and --std)"
             )
-    elif originals and catalogue.is_cifar10(info):
+    elif originals:
         mean, std = catalogue.ORIGINAL
         if not (chosen.mean and chosen.std):
             said = [_numbers(values) for values in (mean, std)]
@@ -216,15 +216,10 @@ def _check_fit(options: Works, info: DataInfo, parent: Checkpoint | None, fresh:
         raise UserError(text, _OTHER, BAD_CHECKPOINT if parent else USAGE)
 
 
-def _is_originals(parent: Checkpoint) -> bool:
-    """Return whether a file holds the original repository's weights for CIFAR-10, which its files do not name."""
-    first = parent.history[0] if len(parent.history) == 1 else None
-    return (
-        isinstance(first, Original)
-        and not first.elsewhere
-        and ":" not in parent.arch
-        and parent.dataset.name in ("unknown", "cifar10")
-    )
+def _from_original(parent: Checkpoint, pictures: DataInfo) -> bool:
+    """Return whether a file has the original's weights, which are for CIFAR-10 without naming it, and so are the pictures."""
+    named = parent.dataset.name in ("unknown", "cifar10")
+    return named and ":" not in parent.arch and is_originals(parent.history) and catalogue.is_cifar10(pictures)
 
 
 def _check_names(was: Sequence[str] | None, now: Sequence[str] | None, asked_for: bool) -> None:
